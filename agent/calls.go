@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/magpie-k8s/magpie/filters"
+	"github.com/magpie-k8s/magpie/wire"
+)
+
+// calls answers the calls of one carrier's client. See docs/PROTOCOL.md for what each promises.
+type calls struct{ *carrier }
+
+// Hello begins a session, or joins the carrier to one by its secret.
+func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloResponse, error) {
+	s, err := c.agent.session(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.join(s); err != nil {
+		c.agent.abandon(s)
+		return nil, err
+	}
+	c.log.Info("session joined", "session", s.name, "version", req.Version)
+	return &wire.HelloResponse{
+		Version:  c.agent.cfg.Version,
+		Session:  []byte(s.secret),
+		Name:     s.name,
+		AgentPid: uint32(os.Getpid()),
+		Target:   c.agent.describe(),
+	}, nil
+}
+
+// Environment returns the variables of the original.
+func (c *calls) Environment(ctx context.Context, _ *wire.EnvironmentRequest) (*wire.EnvironmentResponse, error) {
+	if _, err := c.await(ctx); err != nil {
+		return nil, err
+	}
+	env, err := c.agent.target.Environment()
+	if err != nil {
+		return nil, err
+	}
+	resp := &wire.EnvironmentResponse{}
+	for _, kv := range env {
+		resp.Variables = append(resp.Variables, []byte(kv))
+	}
+	return resp, nil
+}
+
+// Names returns the files by which the target resolves names.
+func (c *calls) Names(ctx context.Context, _ *wire.NamesRequest) (*wire.NamesResponse, error) {
+	if _, err := c.await(ctx); err != nil {
+		return nil, err
+	}
+	n, err := c.agent.names()
+	if err != nil {
+		return nil, err
+	}
+	return &wire.NamesResponse{ResolvConf: n.ResolvConf, Hosts: n.Hosts, NsswitchConf: n.Nsswitch, Hostname: n.Hostname}, nil
+}
+
+// Claim gives the session requests of a port, and proves that its connections arrive.
+func (c *calls) Claim(ctx context.Context, req *wire.ClaimRequest) (*wire.ClaimResponse, error) {
+	s, err := c.await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	filter, err := checkClaim(req)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.hold(uint16(req.Port), filter)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := c.agent.ports.claim(ctx, h)
+	if err != nil {
+		s.letGo(h.id)
+		var taken *conflict
+		if errors.As(err, &taken) {
+			return &wire.ClaimResponse{Outcome: &wire.ClaimResponse_Conflict{Conflict: &wire.Conflict{
+				Holder: taken.held.session.describe(), Held: taken.held.describe(),
+			}}}, nil
+		}
+		return nil, err
+	}
+	c.log.Info("port claimed", "session", s.name, "port", h.port, "filter", h.text())
+	return &wire.ClaimResponse{Outcome: &wire.ClaimResponse_Claimed{Claimed: &wire.Claimed{
+		Claim: h.id, SelfTestMicros: uint64(max(proof, time.Microsecond) / time.Microsecond),
+	}}}, nil
+}
+
+// checkClaim finds what is wrong with a claim before anything is touched, and parses its filter.
+func checkClaim(req *wire.ClaimRequest) (*filters.Filter, error) {
+	if req.Port == 0 || req.Port > math.MaxUint16 {
+		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("claim: %d is no port", req.Port)}
+	}
+	if req.Mode != wire.Mode_MODE_STEAL {
+		return nil, &wire.Error{Errno: syscall.EOPNOTSUPP, Cause: fmt.Sprintf("claim port %d: this agent cannot mirror", req.Port), Advice: "use --steal"}
+	}
+	if req.Filter == "" {
+		return nil, nil
+	}
+	filter, err := filters.Parse(req.Filter)
+	if err != nil {
+		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("claim port %d: %v", req.Port, err)}
+	}
+	return filter, nil
+}
+
+// Release lets a claim go.
+func (c *calls) Release(ctx context.Context, req *wire.ReleaseRequest) (*wire.ReleaseResponse, error) {
+	s, err := c.await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if h := s.letGo(req.Claim); h != nil {
+		c.log.Info("port released", "session", s.name, "port", h.port)
+		if err := c.agent.ports.release(h); err != nil {
+			return nil, err
+		}
+	}
+	return &wire.ReleaseResponse{}, nil
+}
+
+// Listeners returns where the original accepts connections.
+func (c *calls) Listeners(ctx context.Context, _ *wire.ListenersRequest) (*wire.ListenersResponse, error) {
+	if _, err := c.await(ctx); err != nil {
+		return nil, err
+	}
+	addrs, err := c.agent.target.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	resp := &wire.ListenersResponse{}
+	for _, a := range addrs {
+		resp.Addresses = append(resp.Addresses, wire.AddressOf(a))
+	}
+	return resp, nil
+}
+
+// Sessions returns who is here and holds what.
+func (c *calls) Sessions(ctx context.Context, _ *wire.SessionsRequest) (*wire.SessionsResponse, error) {
+	if _, err := c.await(ctx); err != nil {
+		return nil, err
+	}
+	resp := &wire.SessionsResponse{}
+	for _, s := range c.agent.all() {
+		resp.Sessions = append(resp.Sessions, s.describe())
+	}
+	return resp, nil
+}

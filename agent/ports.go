@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/magpie-k8s/magpie/agent/route"
+	"github.com/magpie-k8s/magpie/agent/steal"
+	"github.com/magpie-k8s/magpie/filters"
+)
+
+// ports are the claimed ports of the target: who holds what, the redirection that brings their connections here,
+// and the router that decides who answers. Safe for concurrent use.
+type ports struct {
+	redirect *steal.Redirect
+	proxy    *route.Proxy
+
+	mu   sync.Mutex
+	held map[uint16]*port
+	conn sync.WaitGroup // connections that are served
+}
+
+func newPorts(redirect *steal.Redirect, linger time.Duration) *ports {
+	p := &ports{redirect: redirect, held: map[uint16]*port{}}
+	p.proxy = route.New(route.Config{DialOriginal: p.dialOriginal, Linger: linger})
+	return p
+}
+
+// port is one claimed port, or one that was claimed while connections of it live on.
+type port struct {
+	route    route.Port
+	holdings []*holding
+}
+
+// holding is what one session holds: some or all requests of a port.
+type holding struct {
+	session *session
+	id      uint64
+	port    uint16
+	filter  *filters.Filter // nil: whole connections
+	since   time.Time
+	remove  func() // from the router
+}
+
+// text is the filter as people read it.
+func (h *holding) text() string {
+	if h.filter == nil {
+		return ""
+	}
+	return h.filter.String()
+}
+
+// A conflict is the refusal of a claim: another session holds requests that it wants.
+type conflict struct{ held *holding }
+
+func (c *conflict) Error() string {
+	what := "every connection"
+	if c.held.filter != nil {
+		what = "requests with " + c.held.text()
+	}
+	return fmt.Sprintf("port %d: %s takes %s since %s", c.held.port, c.held.session.name, what, c.held.since.Format(time.TimeOnly))
+}
+
+// claim gives requests of a port to a session and proves that its connections arrive. The proof is how long a
+// connection of our own took to meet itself.
+func (p *ports) claim(ctx context.Context, h *holding) (proof time.Duration, err error) {
+	if err := p.add(h); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	if err := p.redirect.SelfTest(ctx, h.port); err != nil {
+		return 0, errors.Join(fmt.Errorf("claim port %d: %w", h.port, err), p.release(h))
+	}
+	return time.Since(begin), nil
+}
+
+// add books the holding. With the first one of a port its new connections come to us: books and kernel change in one step,
+// or a session that ends in between would leave the port taken by nobody.
+func (p *ports) add(h *holding) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.lockedPort(h.port)
+	for _, other := range at.holdings {
+		if wantSame(other.filter, h.filter) {
+			return &conflict{other}
+		}
+	}
+	h.since = time.Now()
+	h.remove = at.route.Add(&route.Claim{
+		Session: h.session.name,
+		Filter:  h.filter,
+		Open: func(ctx context.Context, client, local netip.AddrPort) (route.Stream, error) {
+			return h.session.open(ctx, h, client, local)
+		},
+		Observe: h.session.observer(h.port),
+	})
+	at.holdings = append(at.holdings, h)
+	if len(at.holdings) > 1 {
+		return nil
+	}
+	if err := p.redirect.Claim(h.port); err != nil {
+		return errors.Join(err, p.lockedRelease(h))
+	}
+	return nil
+}
+
+// wantSame reports whether two claims of a port want the same requests. A filtered and an unfiltered one do not:
+// the filtered one is asked first.
+func wantSame(a, b *filters.Filter) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return filters.Overlap(a, b)
+}
+
+// release takes a holding back. With the last one of a port its new connections go to the original at once, and
+// those that pass through us are let go in time.
+func (p *ports) release(h *holding) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lockedRelease(h)
+}
+
+func (p *ports) lockedRelease(h *holding) error {
+	at := p.held[h.port]
+	if at == nil || !slices.Contains(at.holdings, h) {
+		return nil
+	}
+	at.holdings = slices.DeleteFunc(at.holdings, func(o *holding) bool { return o == h })
+	if len(at.holdings) > 0 {
+		h.remove()
+		return nil
+	}
+	// First no more connections, then nobody to ask: one that arrives in between passes.
+	err := p.redirect.Release(h.port)
+	h.remove()
+	return err
+}
+
+// accept serves connections of claimed ports until the redirection is closed.
+func (p *ports) accept(ctx context.Context) error {
+	defer p.conn.Wait()
+	for {
+		c, err := p.redirect.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept: %w", err)
+		}
+		p.conn.Go(func() { p.serve(ctx, c) })
+	}
+}
+
+func (p *ports) serve(ctx context.Context, c *net.TCPConn) {
+	defer c.Close()
+	local := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	p.proxy.Serve(ctx, c, p.routes(local.Port()))
+}
+
+// routes returns the claims of a port, perhaps none: its last holder may just have gone.
+func (p *ports) routes(number uint16) *route.Port {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &p.lockedPort(number).route
+}
+
+// lockedPort is the port's book, which is opened when it is first asked for.
+func (p *ports) lockedPort(number uint16) *port {
+	at := p.held[number]
+	if at == nil {
+		at = &port{}
+		p.held[number] = at
+	}
+	return at
+}
+
+// dialOriginal is how the router reaches the original.
+func (p *ports) dialOriginal(ctx context.Context, client, local netip.AddrPort) (net.Conn, error) {
+	return p.redirect.DialOriginal(ctx, client, local)
+}
+
+// connections counts those that are served now.
+func (p *ports) connections() int { return p.proxy.Connections() }
+
+// stop ends the redirection: new connections reach the original, and accept returns once those that it serves have
+// ended. It is safe to call twice.
+func (p *ports) stop() error { return p.redirect.Close() }

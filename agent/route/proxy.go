@@ -1,0 +1,63 @@
+package route
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// defaultLinger is how long passed connections may go on after the last claim of their port has gone.
+const defaultLinger = 60 * time.Second
+
+// Config is what a Proxy needs to know.
+type Config struct {
+	// DialOriginal connects to the original for a client that dialled local. Required.
+	DialOriginal func(ctx context.Context, client, local netip.AddrPort) (net.Conn, error)
+
+	// Linger is how long after the last claim of a port its passed connections go on before each is closed between two
+	// requests. Zero means 60 s; negative means at the next answer.
+	Linger time.Duration
+}
+
+// A Proxy serves client connections. Safe for concurrent use.
+type Proxy struct {
+	config Config
+	memory memory
+	live   atomic.Int64
+}
+
+// New returns a Proxy that serves by config.
+func New(config Config) *Proxy {
+	if config.Linger == 0 {
+		config.Linger = defaultLinger
+	}
+	return &Proxy{config: config}
+}
+
+// Connections returns how many client connections are being served.
+func (p *Proxy) Connections() int { return int(p.live.Load()) }
+
+// Serve lets the claims of port and the original answer on client, and closes it. It returns when the connection is finished,
+// or soon after ctx is done, which resets it.
+func (p *Proxy) Serve(ctx context.Context, client net.Conn, port *Port) {
+	p.live.Add(1)
+	defer p.live.Add(-1)
+	ctx, cancel := context.WithCancel(ctx)
+	c := newConn(p, client, port)
+	stop := context.AfterFunc(ctx, c.abort)
+	c.serve(ctx)
+	stop()
+	cancel()
+	c.close()
+}
+
+// addrPort returns the address of a TCP connection, or the zero AddrPort.
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/magpie-k8s/magpie/agent/route"
+	"github.com/magpie-k8s/magpie/filters"
+	"github.com/magpie-k8s/magpie/wire"
+)
+
+// maxClaims bounds the ports that one session may hold: more is no application but a mistake.
+const maxClaims = 1024
+
+// session is one magpie exec, as the agent knows it. It lives as long as one of its carriers does.
+type session struct {
+	name   string // what others see
+	secret string // joins further carriers
+	who    *wire.Who
+	since  time.Time
+
+	mu       sync.Mutex
+	carriers []*carrier
+	turn     int // of the carrier that takes the next connection
+	holdings map[uint64]*holding
+	next     uint64 // number of the next holding
+	watchers map[*watcher]struct{}
+	over     bool
+}
+
+func newSession(who *wire.Who, number uint64) *session {
+	return &session{
+		name:     sessionName(who, number),
+		secret:   rand.Text(),
+		who:      who,
+		since:    time.Now(),
+		holdings: map[uint64]*holding{},
+		watchers: map[*watcher]struct{}{},
+	}
+}
+
+// sessionName is short enough for a line and tells colleagues whom to talk to.
+func sessionName(who *wire.Who, number uint64) string {
+	user, host := who.GetUser(), who.GetHost()
+	if user == "" {
+		user = "somebody"
+	}
+	if host == "" {
+		return fmt.Sprintf("%s#%d", user, number)
+	}
+	return fmt.Sprintf("%s@%s#%d", user, host, number)
+}
+
+// add gives the session one more carrier. It fails when the last one has just gone.
+func (s *session) add(c *carrier) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return &wire.Error{Errno: syscall.ESTALE, Cause: "session " + s.name + " is over", Advice: "start again"}
+	}
+	s.carriers = append(s.carriers, c)
+	return nil
+}
+
+// drop takes a carrier away. With the last one the session is over, and drop returns what it held.
+func (s *session) drop(c *carrier) (over bool, held []*holding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.carriers = slices.DeleteFunc(s.carriers, func(o *carrier) bool { return o == c })
+	if len(s.carriers) > 0 || s.over {
+		return false, nil
+	}
+	s.over = true
+	for _, h := range s.holdings {
+		held = append(held, h)
+	}
+	return true, held
+}
+
+// hold books a new holding.
+func (s *session) hold(port uint16, filter *filters.Filter) (*holding, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over:
+		return nil, syscall.ESTALE
+	case len(s.holdings) >= maxClaims:
+		return nil, &wire.Error{Errno: syscall.EMFILE, Cause: fmt.Sprintf("claim port %d: the session holds %d ports", port, maxClaims)}
+	}
+	s.next++
+	h := &holding{session: s, id: s.next, port: port, filter: filter}
+	s.holdings[h.id] = h
+	return h, nil
+}
+
+// letGo forgets a holding and returns it, nil when there is none.
+func (s *session) letGo(id uint64) *holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.holdings[id]
+	delete(s.holdings, id)
+	return h
+}
+
+// open hands a client's connection to the local process, over the carrier whose turn it is. It does not wait for
+// the process to accept: round trips are what users feel.
+func (s *session) open(ctx context.Context, h *holding, client, local netip.AddrPort) (route.Stream, error) {
+	c := s.pick()
+	if c == nil {
+		return nil, syscall.ECONNREFUSED
+	}
+	return c.Open(ctx, &wire.Open{What: &wire.Open_Incoming{Incoming: &wire.Incoming{
+		Claim: h.id, Client: wire.AddressOf(client), Local: wire.AddressOf(local),
+	}}})
+}
+
+func (s *session) pick() *carrier {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.carriers) == 0 {
+		return nil
+	}
+	s.turn = (s.turn + 1) % len(s.carriers)
+	return s.carriers[s.turn]
+}
+
+// describe is the session as other sessions are told of it.
+func (s *session) describe() *wire.Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &wire.Session{Name: s.name, Who: s.who, SinceUnixNanos: s.since.UnixNano()}
+	for _, h := range s.holdings {
+		d.Holdings = append(d.Holdings, h.describe())
+	}
+	slices.SortFunc(d.Holdings, func(a, b *wire.Holding) int { return int(a.Port) - int(b.Port) })
+	return d
+}
+
+func (h *holding) describe() *wire.Holding {
+	return &wire.Holding{
+		Port: uint32(h.port), Mode: wire.Mode_MODE_STEAL, Filter: h.text(), SinceUnixNanos: h.since.UnixNano(),
+	}
+}
