@@ -1,0 +1,26 @@
+// Command magpie runs a process on this machine as if it ran inside a pod. It parses, joins the client with the
+// layer, and prints; it never decides who answers a request.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/magpie-k8s/magpie/layer"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+func main() {
+	layer.Main() // the stages of the layer are this very program: they never return from here
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is magpie as a function of its arguments. It returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot(stdout, stderr)
+	root.SetArgs(args)
+	return exitStatus(stderr, root.ExecuteContext(ctx))
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/magpie-k8s/magpie/client"
+	"github.com/magpie-k8s/magpie/filters"
+	"github.com/magpie-k8s/magpie/layer"
+)
+
+// pod joins the layer with the session: it is what the layer needs, said in the client's words.
+type pod struct {
+	session *client.Session
+	filter  *filters.Filter
+	steps   *steps
+	target  string
+	command string
+
+	claims atomic.Int64 // made, ever
+}
+
+// Dial connects from inside the target.
+func (p *pod) Dial(ctx context.Context, network string, to netip.AddrPort) (layer.Conn, error) {
+	return p.session.Dial(ctx, network, to)
+}
+
+// Listen claims the port and says so: the user waits for this line.
+func (p *pod) Listen(ctx context.Context, port uint16) (layer.Listener, error) {
+	claim, err := p.session.Claim(ctx, port, p.filter)
+	if err != nil {
+		p.steps.refused(err)
+		return nil, errnoOf(err)
+	}
+	p.claims.Add(1)
+	p.steps.ready(p, claim)
+	return listener{claim}, nil
+}
+
+// listener is a claim as the layer knows it.
+type listener struct{ *client.Claim }
+
+func (l listener) Accept() (layer.Conn, error) {
+	in, err := l.Claim.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &incoming{Incoming: in}, nil
+}
+
+// incoming is a connection that came for the local process. The layer uses it once the process has it, which is what
+// the agent waits to hear; before that it may only be refused.
+type incoming struct {
+	client.Incoming
+	once sync.Once // for the one answer: accepted or refused
+	err  error
+}
+
+func (i *incoming) accepted() error {
+	i.once.Do(func() { i.err = i.Accepted() })
+	return i.err
+}
+
+func (i *incoming) Read(b []byte) (int, error) {
+	if err := i.accepted(); err != nil {
+		return 0, err
+	}
+	return i.Incoming.Read(b)
+}
+
+func (i *incoming) Write(b []byte) (int, error) {
+	if err := i.accepted(); err != nil {
+		return 0, err
+	}
+	return i.Incoming.Write(b)
+}
+
+func (i *incoming) WriteTo(w io.Writer) (int64, error) {
+	if err := i.accepted(); err != nil {
+		return 0, err
+	}
+	return i.Incoming.WriteTo(w)
+}
+
+func (i *incoming) CloseWrite() error {
+	if err := i.accepted(); err != nil {
+		return err
+	}
+	return i.Incoming.CloseWrite()
+}
+
+// Refuse gives the connection back: the request goes to the original. Once the process had the connection it may have
+// acted on it: then it breaks.
+func (i *incoming) Refuse(why syscall.Errno) { _ = i.Stream.Refuse(why) }
+
+// errnoOf returns what listen(2) shall say. A port that another session holds is in use.
+func errnoOf(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return syscall.EADDRINUSE
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/magpie-k8s/magpie/client"
+)
+
+// steps tells on stderr what Magpie does, each line with the time since the last. Safe for concurrent use: the
+// command is running by the time of the last lines.
+type steps struct {
+	mu   sync.Mutex
+	out  io.Writer
+	last time.Time
+	self string // the session's own name, once it has one
+}
+
+func newSteps(out io.Writer) *steps { return &steps{out: out, last: time.Now()} }
+
+// done tells that a step of the attaching is done.
+func (s *steps) done(what, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	fmt.Fprintf(s.out, "magpie: %-12s %s (%s)\n", what, detail, short(now.Sub(s.last)))
+	s.last = now
+}
+
+// ready tells that a port is claimed and that connections to it were seen to arrive.
+func (s *steps) ready(p *pod, claim *client.Claim) {
+	what := "every connection comes to " + p.command
+	if p.filter != nil {
+		what = fmt.Sprintf("requests with %s come to %s, all others stay with the original", p.filter, p.command)
+	}
+	s.line("ready", fmt.Sprintf("port %d of %s: %s (proved in %s)", claim.Port, p.target, what, short(claim.Proof)))
+}
+
+// refused tells why a port could not be claimed. The command sees the errno only.
+func (s *steps) refused(err error) {
+	s.line("refused", err.Error())
+	if hint := hintOf(err); hint != "" {
+		s.write(fmt.Sprintf("hint: %s\n", hint))
+	}
+}
+
+// request tells who answered a request, for -v.
+func (s *steps) request(e client.Exchange) {
+	who := "original"
+	switch e.Session {
+	case "":
+	case s.self:
+		who = "local"
+	default:
+		who = e.Session // a colleague
+	}
+	if e.Lost > 0 {
+		s.note("%d requests came too fast to be shown", e.Lost)
+	}
+	s.line(who, fmt.Sprintf("%s %s from %s: %d in %s", e.Method, e.Path, e.Client, e.Status, short(e.Duration)))
+}
+
+func (s *steps) note(format string, args ...any) { s.line("note", fmt.Sprintf(format, args...)) }
+
+// summary is the last line of a session that took something.
+func (s *steps) summary(p *pod) {
+	if p.claims.Load() == 0 {
+		return
+	}
+	s.line("end", fmt.Sprintf("%s took %s", p.command, p.session.Tally()))
+}
+
+func (s *steps) line(what, text string) { s.write(fmt.Sprintf("magpie: %-12s %s\n", what, text)) }
+
+func (s *steps) write(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = io.WriteString(s.out, text)
+}
+
+// short rounds a duration to what a reader can use: three digits.
+func short(d time.Duration) string {
+	for _, unit := range []time.Duration{time.Second, time.Millisecond, time.Microsecond} {
+		if d >= 100*unit {
+			return d.Round(unit).String()
+		}
+		if d >= unit {
+			return d.Round(unit / 10).String()
+		}
+	}
+	return strings.TrimSpace(d.String())
+}
