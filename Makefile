@@ -1,0 +1,46 @@
+# Magpie: build, demo, test. `make help` lists the targets.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Root runs privileged tests as they are; anyone else compiles as himself and runs the test programs through sudo.
+ifneq ($(shell id -u),0)
+TEST_EXEC := -exec '$(CURDIR)/test/as-root'
+endif
+
+.PHONY: help build demo test lint bench generate check-generated clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## bin/magpie and bin/magpie-agent, static
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/magpie ./cmd/magpie-agent
+
+demo: build ## the main job on this machine, no cluster needed
+	@test/packages demo
+	@test/demo/run
+
+test: build ## all tests, the privileged ones through sudo
+	@test/packages test
+	$(GO) test $(TEST_EXEC) -timeout 8m ./...
+
+lint: ## go vet, golangci-lint, clang-format, and nothing left to generate by hand
+	@test/packages lint
+	$(GO) vet ./...
+	$(GO) -C tools/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	.cache/golangci-lint run ./...
+	clang-format --dry-run --Werror bpf/*.c
+
+bench: build ## Magpie beside HAProxy and nginx, and the costs of the layer, in one run
+	@test/packages bench
+	$(GO) run -buildvcs=false ./bench
+
+generate: ## BPF objects, wire messages
+	@test/packages lint
+	$(GO) generate ./...
+
+check-generated: generate ## fails when a committed generated file is not what `make generate` makes
+	git diff --exit-code -- bpf wire
+
+clean:
+	rm -rf bin .cache
