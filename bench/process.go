@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of CPU time in /proc/PID/stat: USER_HZ, which is 100 on every Linux that Go runs on.
+const tick = 10 * time.Millisecond
+
+// process is what proc_pid_stat(5) says of one.
+type process struct {
+	pid, parent int
+	cpu         time.Duration // its own, all threads, and of its children that have ended
+}
+
+// processes lists all there are. Those that end meanwhile are left out.
+func processes() (all []process) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		p := process{}
+		p.pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from field 3 on
+		p.parent, _ = strconv.Atoi(string(fields[1]))
+		for _, f := range fields[11:15] { // utime, stime, cutime, cstime
+			n, _ := strconv.Atoi(string(f))
+			p.cpu += time.Duration(n) * tick
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// cpuOf sums the CPU time of processes and of all that they have started.
+func cpuOf(roots ...int) (sum time.Duration) {
+	all := processes()
+	family := map[int]bool{}
+	for _, pid := range roots {
+		family[pid] = true
+	}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if family[p.parent] && !family[p.pid] {
+				family[p.pid], grown = true, true
+			}
+		}
+	}
+	for _, p := range all {
+		if family[p.pid] {
+			sum += p.cpu
+		}
+	}
+	return sum
+}
+
+// memoryOf is the resident memory of a process in MB.
+func memoryOf(pid int) (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, found := strings.Cut(string(status), "VmRSS:")
+	if !found {
+		return 0, fmt.Errorf("process %d has ended", pid)
+	}
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	return float64(kib) * 1024 / 1e6, err
+}
