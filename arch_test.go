@@ -16,7 +16,7 @@ const module = "github.com/magpie-k8s/magpie/"
 // arrows lists which packages of ours each package may import, as in the picture in docs/ARCHITECTURE.md.
 // A new arrow is a design decision: change the picture and this table in one commit.
 var arrows = map[string][]string{
-	"cmd/magpie":       {"client", "layer", "filters", "internal/nearest"},
+	"cmd/magpie":       {"client", "client/*", "layer", "filters", "internal/nearest"},
 	"cmd/magpie-agent": {"agent"},
 	"agent":            {"wire", "filters", "agent/*"},
 	"agent/target":     {"internal/netns", "internal/nearest"},
@@ -24,7 +24,11 @@ var arrows = map[string][]string{
 	"agent/route":      {"filters"},
 	"agent/outgoing":   {"internal/netns"},
 	"agent/resolve":    {"internal/netns"},
-	"client":           {"wire", "filters"},
+	"client":           {"wire", "filters", "client/cluster", "client/agentpod"},
+	"client/cluster":   {"internal/nearest"},
+	"client/agentpod":  {"client/cluster", "wire"},
+	"client/config":    {"client/agentpod", "internal/nearest"},
+	"deploy/image":     {},
 	"layer":            {"layer/unotify"},
 	"filters":          {},
 	"wire":             {},
@@ -40,7 +44,7 @@ var arrows = map[string][]string{
 var homes = map[string][]string{
 	"github.com/cilium/ebpf":      {"bpf"},
 	"github.com/spf13/cobra":      {"cmd/*"},
-	"k8s.io/":                     {"client", "deploy"},
+	"k8s.io/":                     {"client", "client/*", "deploy/*"},
 	"github.com/hashicorp/yamux":  {"wire"},
 	"github.com/containerd/ttrpc": {"wire"},
 }
