@@ -22,7 +22,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 var (
-	who     = &Who{User: "ann", Host: "laptop", Pid: 4711, Command: "./my-shop"}
+	who     = &Who{User: "ann", Host: "laptop", Pid: 4711, Command: "./my-shop", Id: "0badcafe"}
 	holding = &Holding{Port: 80, Mode: Mode_MODE_STEAL, Filter: "header(x-user: ann)", SinceUnixNanos: 1e18}
 	session = &Session{Name: "ann-7", Who: who, SinceUnixNanos: 1e18, Holdings: []*Holding{holding}}
 )
@@ -34,6 +34,7 @@ var messages = map[string]proto.Message{
 	"open-datagram": &Open{What: &Open_Connect{Connect: &Connect{Network: Network_NETWORK_UDP, To: AddressOf(here)}}},
 	"open-incoming": &Open{What: &Open_Incoming{Incoming: &Incoming{Claim: 7, Client: AddressOf(here), Local: AddressOf(shop)}}},
 	"open-watch":    &Open{What: &Open_Watch{Watch: &Watch{}}},
+	"open-farewell": &Open{What: &Open_Farewell{Farewell: &Farewell{Why: &Failure{Errno: 125, Cause: "stopped by bob", Hint: "ask bob"}, Final: true}}},
 	"opened":        &Opened{Local: AddressOf(here)},
 	"opened-not":    &Opened{Failure: &Failure{Errno: 111, Cause: "connect 198.18.0.2:80: connection refused", Hint: "is it running?"}},
 	"end-stop":      &End{Stream: 5, Kind: EndKind_END_KIND_STOP},
@@ -58,6 +59,15 @@ var messages = map[string]proto.Message{
 	"listeners-answer":   &ListenersResponse{Addresses: []*Address{AddressOf(shop), AddressOf(here)}},
 	"sessions":           &SessionsRequest{},
 	"sessions-answer":    &SessionsResponse{Sessions: []*Session{session}},
+	"leave":              &LeaveRequest{},
+	"leave-answer":       &LeaveResponse{},
+	"stop":               &StopRequest{Id: "0badcafe", Who: who},
+	"stop-answer":        &StopResponse{Stopped: 2},
+	"inspect":            &InspectRequest{},
+	"inspect-answer": &InspectResponse{
+		Kernel: "6.18.5", Node: "node-1", Version: "0.2.0", Listeners: []*Address{AddressOf(shop)},
+		Features: []*Feature{{Name: "sk_lookup", Present: true}, {Name: "client addresses", Cause: "no cgroup v2", Hint: "mount it"}},
+	},
 	"exchange": &Exchange{
 		Session: "ann-7", Client: AddressOf(here), Local: AddressOf(shop), Method: []byte("GET"), Path: []byte("/a?b=c"),
 		Status: 200, DurationMicros: 1500, AtUnixNanos: 1e18, Lost: 3,

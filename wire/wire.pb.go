@@ -185,6 +185,7 @@ type Open struct {
 	//	*Open_Connect
 	//	*Open_Incoming
 	//	*Open_Watch
+	//	*Open_Farewell
 	What          isOpen_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,6 +264,15 @@ func (x *Open) GetWatch() *Watch {
 	return nil
 }
 
+func (x *Open) GetFarewell() *Farewell {
+	if x != nil {
+		if x, ok := x.What.(*Open_Farewell); ok {
+			return x.Farewell
+		}
+	}
+	return nil
+}
+
 type isOpen_What interface {
 	isOpen_What()
 }
@@ -283,6 +293,10 @@ type Open_Watch struct {
 	Watch *Watch `protobuf:"bytes,4,opt,name=watch,proto3,oneof"`
 }
 
+type Open_Farewell struct {
+	Farewell *Farewell `protobuf:"bytes,5,opt,name=farewell,proto3,oneof"`
+}
+
 func (*Open_Calls) isOpen_What() {}
 
 func (*Open_Connect) isOpen_What() {}
@@ -290,6 +304,8 @@ func (*Open_Connect) isOpen_What() {}
 func (*Open_Incoming) isOpen_What() {}
 
 func (*Open_Watch) isOpen_What() {}
+
+func (*Open_Farewell) isOpen_What() {}
 
 // Calls: the client opens a stream that carries ttrpc for the service Agent.
 type Calls struct {
@@ -480,6 +496,60 @@ func (*Watch) Descriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{4}
 }
 
+// Farewell: the agent ends the session. Nothing follows Opened.
+type Farewell struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Why   *Failure               `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	// final: the client must not come back; otherwise it may look for another agent.
+	Final         bool `protobuf:"varint,2,opt,name=final,proto3" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Farewell) Reset() {
+	*x = Farewell{}
+	mi := &file_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Farewell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Farewell) ProtoMessage() {}
+
+func (x *Farewell) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Farewell.ProtoReflect.Descriptor instead.
+func (*Farewell) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Farewell) GetWhy() *Failure {
+	if x != nil {
+		return x.Why
+	}
+	return nil
+}
+
+func (x *Farewell) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
 // Opened is the first message of the answering side of a stream.
 type Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -493,7 +563,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +575,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +588,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Opened) GetFailure() *Failure {
@@ -548,7 +618,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +630,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +643,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *End) GetStream() uint32 {
@@ -610,7 +680,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +692,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +705,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Address) GetIp() []byte {
@@ -671,7 +741,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +753,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +766,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Failure) GetErrno() int32 {
@@ -728,7 +798,7 @@ type HelloRequest struct {
 	// session is empty for a new session; otherwise the secret of one that this carrier joins or that returns.
 	Session []byte `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	Who     *Who   `protobuf:"bytes,4,opt,name=who,proto3" json:"who,omitempty"`
-	// target is empty when the agent was started for one.
+	// target is whose environment and files the session sees, one in the agent's network namespace; empty: whom the agent was started for.
 	Target        string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -736,7 +806,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +818,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +831,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HelloRequest) GetVersion() string {
@@ -801,18 +871,20 @@ func (x *HelloRequest) GetTarget() string {
 
 // Who tells other developers whose session this is.
 type Who struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	Pid           uint32                 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
-	Command       string                 `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	User    string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Host    string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Pid     uint32                 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	Command string                 `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	// id is 8 hexadecimal digits that the client chose, the same on each agent of one session: what people name it by.
+	Id            string `protobuf:"bytes,5,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Who) Reset() {
 	*x = Who{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +896,7 @@ func (x *Who) String() string {
 func (*Who) ProtoMessage() {}
 
 func (x *Who) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +909,7 @@ func (x *Who) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Who.ProtoReflect.Descriptor instead.
 func (*Who) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Who) GetUser() string {
@@ -868,6 +940,13 @@ func (x *Who) GetCommand() string {
 	return ""
 }
 
+func (x *Who) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type HelloResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Version  string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -884,7 +963,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +975,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +988,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HelloResponse) GetVersion() string {
@@ -969,7 +1048,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1060,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1073,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Target) GetName() string {
@@ -1043,7 +1122,7 @@ type Missing struct {
 
 func (x *Missing) Reset() {
 	*x = Missing{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1134,7 @@ func (x *Missing) String() string {
 func (*Missing) ProtoMessage() {}
 
 func (x *Missing) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1147,7 @@ func (x *Missing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Missing.ProtoReflect.Descriptor instead.
 func (*Missing) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Missing) GetFeature() string {
@@ -1100,7 +1179,7 @@ type EnvironmentRequest struct {
 
 func (x *EnvironmentRequest) Reset() {
 	*x = EnvironmentRequest{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1191,7 @@ func (x *EnvironmentRequest) String() string {
 func (*EnvironmentRequest) ProtoMessage() {}
 
 func (x *EnvironmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1204,7 @@ func (x *EnvironmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 type EnvironmentResponse struct {
@@ -1138,7 +1217,7 @@ type EnvironmentResponse struct {
 
 func (x *EnvironmentResponse) Reset() {
 	*x = EnvironmentResponse{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1229,7 @@ func (x *EnvironmentResponse) String() string {
 func (*EnvironmentResponse) ProtoMessage() {}
 
 func (x *EnvironmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1242,7 @@ func (x *EnvironmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnvironmentResponse) GetVariables() [][]byte {
@@ -1181,7 +1260,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1272,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1285,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 type NamesResponse struct {
@@ -1221,7 +1300,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1312,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1325,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NamesResponse) GetResolvConf() []byte {
@@ -1289,7 +1368,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1380,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1393,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimRequest) GetPort() uint32 {
@@ -1351,7 +1430,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1442,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1455,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimResponse) GetOutcome() isClaimResponse_Outcome {
@@ -1431,7 +1510,7 @@ type Claimed struct {
 
 func (x *Claimed) Reset() {
 	*x = Claimed{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1522,7 @@ func (x *Claimed) String() string {
 func (*Claimed) ProtoMessage() {}
 
 func (x *Claimed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1535,7 @@ func (x *Claimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claimed.ProtoReflect.Descriptor instead.
 func (*Claimed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Claimed) GetClaim() uint64 {
@@ -1484,7 +1563,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1575,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1588,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Conflict) GetHolder() *Session {
@@ -1538,7 +1617,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1629,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1642,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Session) GetName() string {
@@ -1606,7 +1685,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1697,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1710,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Holding) GetPort() uint32 {
@@ -1671,7 +1750,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1762,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1775,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReleaseRequest) GetClaim() uint64 {
@@ -1714,7 +1793,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1805,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1818,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 type ListenersRequest struct {
@@ -1750,7 +1829,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1841,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1854,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 type ListenersResponse struct {
@@ -1788,7 +1867,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1879,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1892,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListenersResponse) GetAddresses() []*Address {
@@ -1831,7 +1910,7 @@ type SessionsRequest struct {
 
 func (x *SessionsRequest) Reset() {
 	*x = SessionsRequest{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1922,7 @@ func (x *SessionsRequest) String() string {
 func (*SessionsRequest) ProtoMessage() {}
 
 func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1935,7 @@ func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
 func (*SessionsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 type SessionsResponse struct {
@@ -1868,7 +1947,7 @@ type SessionsResponse struct {
 
 func (x *SessionsResponse) Reset() {
 	*x = SessionsResponse{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1959,7 @@ func (x *SessionsResponse) String() string {
 func (*SessionsResponse) ProtoMessage() {}
 
 func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1972,7 @@ func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsResponse.ProtoReflect.Descriptor instead.
 func (*SessionsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SessionsResponse) GetSessions() []*Session {
@@ -1901,6 +1980,362 @@ func (x *SessionsResponse) GetSessions() []*Session {
 		return x.Sessions
 	}
 	return nil
+}
+
+type LeaveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveRequest) Reset() {
+	*x = LeaveRequest{}
+	mi := &file_wire_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveRequest) ProtoMessage() {}
+
+func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
+func (*LeaveRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{31}
+}
+
+type LeaveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveResponse) Reset() {
+	*x = LeaveResponse{}
+	mi := &file_wire_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveResponse) ProtoMessage() {}
+
+func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
+func (*LeaveResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{32}
+}
+
+// StopRequest ends sessions of others.
+type StopRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is that in Who.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// who stops them, for their clients to read.
+	Who           *Who `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopRequest) Reset() {
+	*x = StopRequest{}
+	mi := &file_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopRequest) ProtoMessage() {}
+
+func (x *StopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
+func (*StopRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *StopRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *StopRequest) GetWho() *Who {
+	if x != nil {
+		return x.Who
+	}
+	return nil
+}
+
+type StopResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stopped       uint32                 `protobuf:"varint,1,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopResponse) Reset() {
+	*x = StopResponse{}
+	mi := &file_wire_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopResponse) ProtoMessage() {}
+
+func (x *StopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
+func (*StopResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *StopResponse) GetStopped() uint32 {
+	if x != nil {
+		return x.Stopped
+	}
+	return 0
+}
+
+type InspectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectRequest) Reset() {
+	*x = InspectRequest{}
+	mi := &file_wire_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectRequest) ProtoMessage() {}
+
+func (x *InspectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
+func (*InspectRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{35}
+}
+
+type InspectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kernel is the release as uname(2) has it.
+	Kernel string `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// node is the host name of the agent's machine, if it can be known.
+	Node     string     `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Features []*Feature `protobuf:"bytes,3,rep,name=features,proto3" json:"features,omitempty"`
+	// listeners are as in ListenersResponse.
+	Listeners []*Address `protobuf:"bytes,4,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	// version is the agent's.
+	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectResponse) Reset() {
+	*x = InspectResponse{}
+	mi := &file_wire_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectResponse) ProtoMessage() {}
+
+func (x *InspectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectResponse.ProtoReflect.Descriptor instead.
+func (*InspectResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *InspectResponse) GetKernel() string {
+	if x != nil {
+		return x.Kernel
+	}
+	return ""
+}
+
+func (x *InspectResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *InspectResponse) GetFeatures() []*Feature {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *InspectResponse) GetListeners() []*Address {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+func (x *InspectResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// Feature is something that the kernel and the agent's rights allow, or do not.
+type Feature struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Present       bool                   `protobuf:"varint,2,opt,name=present,proto3" json:"present,omitempty"`
+	Cause         string                 `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	Hint          string                 `protobuf:"bytes,4,opt,name=hint,proto3" json:"hint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Feature) Reset() {
+	*x = Feature{}
+	mi := &file_wire_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Feature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Feature) ProtoMessage() {}
+
+func (x *Feature) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Feature.ProtoReflect.Descriptor instead.
+func (*Feature) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Feature) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Feature) GetPresent() bool {
+	if x != nil {
+		return x.Present
+	}
+	return false
+}
+
+func (x *Feature) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Feature) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
 }
 
 // Exchange is one routed request, for `-v`.
@@ -1924,7 +2359,7 @@ type Exchange struct {
 
 func (x *Exchange) Reset() {
 	*x = Exchange{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2371,7 @@ func (x *Exchange) String() string {
 func (*Exchange) ProtoMessage() {}
 
 func (x *Exchange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2384,7 @@ func (x *Exchange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exchange.ProtoReflect.Descriptor instead.
 func (*Exchange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Exchange) GetSession() string {
@@ -2020,12 +2455,13 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0emagpie.wire.v1\"\xd9\x01\n" +
+	"wire.proto\x12\x0emagpie.wire.v1\"\x91\x02\n" +
 	"\x04Open\x12-\n" +
 	"\x05calls\x18\x01 \x01(\v2\x15.magpie.wire.v1.CallsH\x00R\x05calls\x123\n" +
 	"\aconnect\x18\x02 \x01(\v2\x17.magpie.wire.v1.ConnectH\x00R\aconnect\x126\n" +
 	"\bincoming\x18\x03 \x01(\v2\x18.magpie.wire.v1.IncomingH\x00R\bincoming\x12-\n" +
-	"\x05watch\x18\x04 \x01(\v2\x15.magpie.wire.v1.WatchH\x00R\x05watchB\x06\n" +
+	"\x05watch\x18\x04 \x01(\v2\x15.magpie.wire.v1.WatchH\x00R\x05watch\x126\n" +
+	"\bfarewell\x18\x05 \x01(\v2\x18.magpie.wire.v1.FarewellH\x00R\bfarewellB\x06\n" +
 	"\x04what\"\a\n" +
 	"\x05Calls\"e\n" +
 	"\aConnect\x121\n" +
@@ -2035,7 +2471,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x05claim\x18\x01 \x01(\x04R\x05claim\x12/\n" +
 	"\x06client\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x06client\x12-\n" +
 	"\x05local\x18\x03 \x01(\v2\x17.magpie.wire.v1.AddressR\x05local\"\a\n" +
-	"\x05Watch\"j\n" +
+	"\x05Watch\"K\n" +
+	"\bFarewell\x12)\n" +
+	"\x03why\x18\x01 \x01(\v2\x17.magpie.wire.v1.FailureR\x03why\x12\x14\n" +
+	"\x05final\x18\x02 \x01(\bR\x05final\"j\n" +
 	"\x06Opened\x121\n" +
 	"\afailure\x18\x01 \x01(\v2\x17.magpie.wire.v1.FailureR\afailure\x12-\n" +
 	"\x05local\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x05local\"`\n" +
@@ -2056,12 +2495,13 @@ const file_wire_proto_rawDesc = "" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12\x18\n" +
 	"\asession\x18\x03 \x01(\fR\asession\x12%\n" +
 	"\x03who\x18\x04 \x01(\v2\x13.magpie.wire.v1.WhoR\x03who\x12\x16\n" +
-	"\x06target\x18\x05 \x01(\tR\x06target\"Y\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\"i\n" +
 	"\x03Who\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x10\n" +
 	"\x03pid\x18\x03 \x01(\rR\x03pid\x12\x18\n" +
-	"\acommand\x18\x04 \x01(\tR\acommand\"\xc0\x01\n" +
+	"\acommand\x18\x04 \x01(\tR\acommand\x12\x0e\n" +
+	"\x02id\x18\x05 \x01(\tR\x02id\"\xc0\x01\n" +
 	"\rHelloResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12\x18\n" +
@@ -2121,7 +2561,26 @@ const file_wire_proto_rawDesc = "" +
 	"\taddresses\x18\x01 \x03(\v2\x17.magpie.wire.v1.AddressR\taddresses\"\x11\n" +
 	"\x0fSessionsRequest\"G\n" +
 	"\x10SessionsResponse\x123\n" +
-	"\bsessions\x18\x01 \x03(\v2\x17.magpie.wire.v1.SessionR\bsessions\"\xa9\x02\n" +
+	"\bsessions\x18\x01 \x03(\v2\x17.magpie.wire.v1.SessionR\bsessions\"\x0e\n" +
+	"\fLeaveRequest\"\x0f\n" +
+	"\rLeaveResponse\"D\n" +
+	"\vStopRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
+	"\x03who\x18\x02 \x01(\v2\x13.magpie.wire.v1.WhoR\x03who\"(\n" +
+	"\fStopResponse\x12\x18\n" +
+	"\astopped\x18\x01 \x01(\rR\astopped\"\x10\n" +
+	"\x0eInspectRequest\"\xc3\x01\n" +
+	"\x0fInspectResponse\x12\x16\n" +
+	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x123\n" +
+	"\bfeatures\x18\x03 \x03(\v2\x17.magpie.wire.v1.FeatureR\bfeatures\x125\n" +
+	"\tlisteners\x18\x04 \x03(\v2\x17.magpie.wire.v1.AddressR\tlisteners\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\"a\n" +
+	"\aFeature\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\apresent\x18\x02 \x01(\bR\apresent\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x12\n" +
+	"\x04hint\x18\x04 \x01(\tR\x04hint\"\xa9\x02\n" +
 	"\bExchange\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12/\n" +
 	"\x06client\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x06client\x12-\n" +
@@ -2145,7 +2604,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"MODE_STEAL\x10\x01\x12\x0f\n" +
-	"\vMODE_MIRROR\x10\x022\x9e\x04\n" +
+	"\vMODE_MIRROR\x10\x022\xf3\x05\n" +
 	"\x05Agent\x12D\n" +
 	"\x05Hello\x12\x1c.magpie.wire.v1.HelloRequest\x1a\x1d.magpie.wire.v1.HelloResponse\x12V\n" +
 	"\vEnvironment\x12\".magpie.wire.v1.EnvironmentRequest\x1a#.magpie.wire.v1.EnvironmentResponse\x12D\n" +
@@ -2153,7 +2612,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x05Claim\x12\x1c.magpie.wire.v1.ClaimRequest\x1a\x1d.magpie.wire.v1.ClaimResponse\x12J\n" +
 	"\aRelease\x12\x1e.magpie.wire.v1.ReleaseRequest\x1a\x1f.magpie.wire.v1.ReleaseResponse\x12P\n" +
 	"\tListeners\x12 .magpie.wire.v1.ListenersRequest\x1a!.magpie.wire.v1.ListenersResponse\x12M\n" +
-	"\bSessions\x12\x1f.magpie.wire.v1.SessionsRequest\x1a .magpie.wire.v1.SessionsResponseB#Z!github.com/magpie-k8s/magpie/wireb\x06proto3"
+	"\bSessions\x12\x1f.magpie.wire.v1.SessionsRequest\x1a .magpie.wire.v1.SessionsResponse\x12D\n" +
+	"\x05Leave\x12\x1c.magpie.wire.v1.LeaveRequest\x1a\x1d.magpie.wire.v1.LeaveResponse\x12A\n" +
+	"\x04Stop\x12\x1b.magpie.wire.v1.StopRequest\x1a\x1c.magpie.wire.v1.StopResponse\x12J\n" +
+	"\aInspect\x12\x1e.magpie.wire.v1.InspectRequest\x1a\x1f.magpie.wire.v1.InspectResponseB#Z!github.com/magpie-k8s/magpie/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -2168,7 +2630,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_wire_proto_goTypes = []any{
 	(Network)(0),                // 0: magpie.wire.v1.Network
 	(EndKind)(0),                // 1: magpie.wire.v1.EndKind
@@ -2178,79 +2640,98 @@ var file_wire_proto_goTypes = []any{
 	(*Connect)(nil),             // 5: magpie.wire.v1.Connect
 	(*Incoming)(nil),            // 6: magpie.wire.v1.Incoming
 	(*Watch)(nil),               // 7: magpie.wire.v1.Watch
-	(*Opened)(nil),              // 8: magpie.wire.v1.Opened
-	(*End)(nil),                 // 9: magpie.wire.v1.End
-	(*Address)(nil),             // 10: magpie.wire.v1.Address
-	(*Failure)(nil),             // 11: magpie.wire.v1.Failure
-	(*HelloRequest)(nil),        // 12: magpie.wire.v1.HelloRequest
-	(*Who)(nil),                 // 13: magpie.wire.v1.Who
-	(*HelloResponse)(nil),       // 14: magpie.wire.v1.HelloResponse
-	(*Target)(nil),              // 15: magpie.wire.v1.Target
-	(*Missing)(nil),             // 16: magpie.wire.v1.Missing
-	(*EnvironmentRequest)(nil),  // 17: magpie.wire.v1.EnvironmentRequest
-	(*EnvironmentResponse)(nil), // 18: magpie.wire.v1.EnvironmentResponse
-	(*NamesRequest)(nil),        // 19: magpie.wire.v1.NamesRequest
-	(*NamesResponse)(nil),       // 20: magpie.wire.v1.NamesResponse
-	(*ClaimRequest)(nil),        // 21: magpie.wire.v1.ClaimRequest
-	(*ClaimResponse)(nil),       // 22: magpie.wire.v1.ClaimResponse
-	(*Claimed)(nil),             // 23: magpie.wire.v1.Claimed
-	(*Conflict)(nil),            // 24: magpie.wire.v1.Conflict
-	(*Session)(nil),             // 25: magpie.wire.v1.Session
-	(*Holding)(nil),             // 26: magpie.wire.v1.Holding
-	(*ReleaseRequest)(nil),      // 27: magpie.wire.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),     // 28: magpie.wire.v1.ReleaseResponse
-	(*ListenersRequest)(nil),    // 29: magpie.wire.v1.ListenersRequest
-	(*ListenersResponse)(nil),   // 30: magpie.wire.v1.ListenersResponse
-	(*SessionsRequest)(nil),     // 31: magpie.wire.v1.SessionsRequest
-	(*SessionsResponse)(nil),    // 32: magpie.wire.v1.SessionsResponse
-	(*Exchange)(nil),            // 33: magpie.wire.v1.Exchange
+	(*Farewell)(nil),            // 8: magpie.wire.v1.Farewell
+	(*Opened)(nil),              // 9: magpie.wire.v1.Opened
+	(*End)(nil),                 // 10: magpie.wire.v1.End
+	(*Address)(nil),             // 11: magpie.wire.v1.Address
+	(*Failure)(nil),             // 12: magpie.wire.v1.Failure
+	(*HelloRequest)(nil),        // 13: magpie.wire.v1.HelloRequest
+	(*Who)(nil),                 // 14: magpie.wire.v1.Who
+	(*HelloResponse)(nil),       // 15: magpie.wire.v1.HelloResponse
+	(*Target)(nil),              // 16: magpie.wire.v1.Target
+	(*Missing)(nil),             // 17: magpie.wire.v1.Missing
+	(*EnvironmentRequest)(nil),  // 18: magpie.wire.v1.EnvironmentRequest
+	(*EnvironmentResponse)(nil), // 19: magpie.wire.v1.EnvironmentResponse
+	(*NamesRequest)(nil),        // 20: magpie.wire.v1.NamesRequest
+	(*NamesResponse)(nil),       // 21: magpie.wire.v1.NamesResponse
+	(*ClaimRequest)(nil),        // 22: magpie.wire.v1.ClaimRequest
+	(*ClaimResponse)(nil),       // 23: magpie.wire.v1.ClaimResponse
+	(*Claimed)(nil),             // 24: magpie.wire.v1.Claimed
+	(*Conflict)(nil),            // 25: magpie.wire.v1.Conflict
+	(*Session)(nil),             // 26: magpie.wire.v1.Session
+	(*Holding)(nil),             // 27: magpie.wire.v1.Holding
+	(*ReleaseRequest)(nil),      // 28: magpie.wire.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),     // 29: magpie.wire.v1.ReleaseResponse
+	(*ListenersRequest)(nil),    // 30: magpie.wire.v1.ListenersRequest
+	(*ListenersResponse)(nil),   // 31: magpie.wire.v1.ListenersResponse
+	(*SessionsRequest)(nil),     // 32: magpie.wire.v1.SessionsRequest
+	(*SessionsResponse)(nil),    // 33: magpie.wire.v1.SessionsResponse
+	(*LeaveRequest)(nil),        // 34: magpie.wire.v1.LeaveRequest
+	(*LeaveResponse)(nil),       // 35: magpie.wire.v1.LeaveResponse
+	(*StopRequest)(nil),         // 36: magpie.wire.v1.StopRequest
+	(*StopResponse)(nil),        // 37: magpie.wire.v1.StopResponse
+	(*InspectRequest)(nil),      // 38: magpie.wire.v1.InspectRequest
+	(*InspectResponse)(nil),     // 39: magpie.wire.v1.InspectResponse
+	(*Feature)(nil),             // 40: magpie.wire.v1.Feature
+	(*Exchange)(nil),            // 41: magpie.wire.v1.Exchange
 }
 var file_wire_proto_depIdxs = []int32{
 	4,  // 0: magpie.wire.v1.Open.calls:type_name -> magpie.wire.v1.Calls
 	5,  // 1: magpie.wire.v1.Open.connect:type_name -> magpie.wire.v1.Connect
 	6,  // 2: magpie.wire.v1.Open.incoming:type_name -> magpie.wire.v1.Incoming
 	7,  // 3: magpie.wire.v1.Open.watch:type_name -> magpie.wire.v1.Watch
-	0,  // 4: magpie.wire.v1.Connect.network:type_name -> magpie.wire.v1.Network
-	10, // 5: magpie.wire.v1.Connect.to:type_name -> magpie.wire.v1.Address
-	10, // 6: magpie.wire.v1.Incoming.client:type_name -> magpie.wire.v1.Address
-	10, // 7: magpie.wire.v1.Incoming.local:type_name -> magpie.wire.v1.Address
-	11, // 8: magpie.wire.v1.Opened.failure:type_name -> magpie.wire.v1.Failure
-	10, // 9: magpie.wire.v1.Opened.local:type_name -> magpie.wire.v1.Address
-	1,  // 10: magpie.wire.v1.End.kind:type_name -> magpie.wire.v1.EndKind
-	13, // 11: magpie.wire.v1.HelloRequest.who:type_name -> magpie.wire.v1.Who
-	15, // 12: magpie.wire.v1.HelloResponse.target:type_name -> magpie.wire.v1.Target
-	16, // 13: magpie.wire.v1.Target.missing:type_name -> magpie.wire.v1.Missing
-	2,  // 14: magpie.wire.v1.ClaimRequest.mode:type_name -> magpie.wire.v1.Mode
-	23, // 15: magpie.wire.v1.ClaimResponse.claimed:type_name -> magpie.wire.v1.Claimed
-	24, // 16: magpie.wire.v1.ClaimResponse.conflict:type_name -> magpie.wire.v1.Conflict
-	25, // 17: magpie.wire.v1.Conflict.holder:type_name -> magpie.wire.v1.Session
-	26, // 18: magpie.wire.v1.Conflict.held:type_name -> magpie.wire.v1.Holding
-	13, // 19: magpie.wire.v1.Session.who:type_name -> magpie.wire.v1.Who
-	26, // 20: magpie.wire.v1.Session.holdings:type_name -> magpie.wire.v1.Holding
-	2,  // 21: magpie.wire.v1.Holding.mode:type_name -> magpie.wire.v1.Mode
-	10, // 22: magpie.wire.v1.ListenersResponse.addresses:type_name -> magpie.wire.v1.Address
-	25, // 23: magpie.wire.v1.SessionsResponse.sessions:type_name -> magpie.wire.v1.Session
-	10, // 24: magpie.wire.v1.Exchange.client:type_name -> magpie.wire.v1.Address
-	10, // 25: magpie.wire.v1.Exchange.local:type_name -> magpie.wire.v1.Address
-	12, // 26: magpie.wire.v1.Agent.Hello:input_type -> magpie.wire.v1.HelloRequest
-	17, // 27: magpie.wire.v1.Agent.Environment:input_type -> magpie.wire.v1.EnvironmentRequest
-	19, // 28: magpie.wire.v1.Agent.Names:input_type -> magpie.wire.v1.NamesRequest
-	21, // 29: magpie.wire.v1.Agent.Claim:input_type -> magpie.wire.v1.ClaimRequest
-	27, // 30: magpie.wire.v1.Agent.Release:input_type -> magpie.wire.v1.ReleaseRequest
-	29, // 31: magpie.wire.v1.Agent.Listeners:input_type -> magpie.wire.v1.ListenersRequest
-	31, // 32: magpie.wire.v1.Agent.Sessions:input_type -> magpie.wire.v1.SessionsRequest
-	14, // 33: magpie.wire.v1.Agent.Hello:output_type -> magpie.wire.v1.HelloResponse
-	18, // 34: magpie.wire.v1.Agent.Environment:output_type -> magpie.wire.v1.EnvironmentResponse
-	20, // 35: magpie.wire.v1.Agent.Names:output_type -> magpie.wire.v1.NamesResponse
-	22, // 36: magpie.wire.v1.Agent.Claim:output_type -> magpie.wire.v1.ClaimResponse
-	28, // 37: magpie.wire.v1.Agent.Release:output_type -> magpie.wire.v1.ReleaseResponse
-	30, // 38: magpie.wire.v1.Agent.Listeners:output_type -> magpie.wire.v1.ListenersResponse
-	32, // 39: magpie.wire.v1.Agent.Sessions:output_type -> magpie.wire.v1.SessionsResponse
-	33, // [33:40] is the sub-list for method output_type
-	26, // [26:33] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	8,  // 4: magpie.wire.v1.Open.farewell:type_name -> magpie.wire.v1.Farewell
+	0,  // 5: magpie.wire.v1.Connect.network:type_name -> magpie.wire.v1.Network
+	11, // 6: magpie.wire.v1.Connect.to:type_name -> magpie.wire.v1.Address
+	11, // 7: magpie.wire.v1.Incoming.client:type_name -> magpie.wire.v1.Address
+	11, // 8: magpie.wire.v1.Incoming.local:type_name -> magpie.wire.v1.Address
+	12, // 9: magpie.wire.v1.Farewell.why:type_name -> magpie.wire.v1.Failure
+	12, // 10: magpie.wire.v1.Opened.failure:type_name -> magpie.wire.v1.Failure
+	11, // 11: magpie.wire.v1.Opened.local:type_name -> magpie.wire.v1.Address
+	1,  // 12: magpie.wire.v1.End.kind:type_name -> magpie.wire.v1.EndKind
+	14, // 13: magpie.wire.v1.HelloRequest.who:type_name -> magpie.wire.v1.Who
+	16, // 14: magpie.wire.v1.HelloResponse.target:type_name -> magpie.wire.v1.Target
+	17, // 15: magpie.wire.v1.Target.missing:type_name -> magpie.wire.v1.Missing
+	2,  // 16: magpie.wire.v1.ClaimRequest.mode:type_name -> magpie.wire.v1.Mode
+	24, // 17: magpie.wire.v1.ClaimResponse.claimed:type_name -> magpie.wire.v1.Claimed
+	25, // 18: magpie.wire.v1.ClaimResponse.conflict:type_name -> magpie.wire.v1.Conflict
+	26, // 19: magpie.wire.v1.Conflict.holder:type_name -> magpie.wire.v1.Session
+	27, // 20: magpie.wire.v1.Conflict.held:type_name -> magpie.wire.v1.Holding
+	14, // 21: magpie.wire.v1.Session.who:type_name -> magpie.wire.v1.Who
+	27, // 22: magpie.wire.v1.Session.holdings:type_name -> magpie.wire.v1.Holding
+	2,  // 23: magpie.wire.v1.Holding.mode:type_name -> magpie.wire.v1.Mode
+	11, // 24: magpie.wire.v1.ListenersResponse.addresses:type_name -> magpie.wire.v1.Address
+	26, // 25: magpie.wire.v1.SessionsResponse.sessions:type_name -> magpie.wire.v1.Session
+	14, // 26: magpie.wire.v1.StopRequest.who:type_name -> magpie.wire.v1.Who
+	40, // 27: magpie.wire.v1.InspectResponse.features:type_name -> magpie.wire.v1.Feature
+	11, // 28: magpie.wire.v1.InspectResponse.listeners:type_name -> magpie.wire.v1.Address
+	11, // 29: magpie.wire.v1.Exchange.client:type_name -> magpie.wire.v1.Address
+	11, // 30: magpie.wire.v1.Exchange.local:type_name -> magpie.wire.v1.Address
+	13, // 31: magpie.wire.v1.Agent.Hello:input_type -> magpie.wire.v1.HelloRequest
+	18, // 32: magpie.wire.v1.Agent.Environment:input_type -> magpie.wire.v1.EnvironmentRequest
+	20, // 33: magpie.wire.v1.Agent.Names:input_type -> magpie.wire.v1.NamesRequest
+	22, // 34: magpie.wire.v1.Agent.Claim:input_type -> magpie.wire.v1.ClaimRequest
+	28, // 35: magpie.wire.v1.Agent.Release:input_type -> magpie.wire.v1.ReleaseRequest
+	30, // 36: magpie.wire.v1.Agent.Listeners:input_type -> magpie.wire.v1.ListenersRequest
+	32, // 37: magpie.wire.v1.Agent.Sessions:input_type -> magpie.wire.v1.SessionsRequest
+	34, // 38: magpie.wire.v1.Agent.Leave:input_type -> magpie.wire.v1.LeaveRequest
+	36, // 39: magpie.wire.v1.Agent.Stop:input_type -> magpie.wire.v1.StopRequest
+	38, // 40: magpie.wire.v1.Agent.Inspect:input_type -> magpie.wire.v1.InspectRequest
+	15, // 41: magpie.wire.v1.Agent.Hello:output_type -> magpie.wire.v1.HelloResponse
+	19, // 42: magpie.wire.v1.Agent.Environment:output_type -> magpie.wire.v1.EnvironmentResponse
+	21, // 43: magpie.wire.v1.Agent.Names:output_type -> magpie.wire.v1.NamesResponse
+	23, // 44: magpie.wire.v1.Agent.Claim:output_type -> magpie.wire.v1.ClaimResponse
+	29, // 45: magpie.wire.v1.Agent.Release:output_type -> magpie.wire.v1.ReleaseResponse
+	31, // 46: magpie.wire.v1.Agent.Listeners:output_type -> magpie.wire.v1.ListenersResponse
+	33, // 47: magpie.wire.v1.Agent.Sessions:output_type -> magpie.wire.v1.SessionsResponse
+	35, // 48: magpie.wire.v1.Agent.Leave:output_type -> magpie.wire.v1.LeaveResponse
+	37, // 49: magpie.wire.v1.Agent.Stop:output_type -> magpie.wire.v1.StopResponse
+	39, // 50: magpie.wire.v1.Agent.Inspect:output_type -> magpie.wire.v1.InspectResponse
+	41, // [41:51] is the sub-list for method output_type
+	31, // [31:41] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2263,8 +2744,9 @@ func file_wire_proto_init() {
 		(*Open_Connect)(nil),
 		(*Open_Incoming)(nil),
 		(*Open_Watch)(nil),
+		(*Open_Farewell)(nil),
 	}
-	file_wire_proto_msgTypes[19].OneofWrappers = []any{
+	file_wire_proto_msgTypes[20].OneofWrappers = []any{
 		(*ClaimResponse_Claimed)(nil),
 		(*ClaimResponse_Conflict)(nil),
 	}
@@ -2274,7 +2756,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

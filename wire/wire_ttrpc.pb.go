@@ -15,6 +15,9 @@ type AgentService interface {
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	Listeners(context.Context, *ListenersRequest) (*ListenersResponse, error)
 	Sessions(context.Context, *SessionsRequest) (*SessionsResponse, error)
+	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
+	Stop(context.Context, *StopRequest) (*StopResponse, error)
+	Inspect(context.Context, *InspectRequest) (*InspectResponse, error)
 }
 
 func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
@@ -68,6 +71,27 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Sessions(ctx, &req)
+			},
+			"Leave": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req LeaveRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Leave(ctx, &req)
+			},
+			"Stop": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req StopRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Stop(ctx, &req)
+			},
+			"Inspect": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req InspectRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Inspect(ctx, &req)
 			},
 		},
 	})
@@ -134,6 +158,30 @@ func (c *agentClient) Listeners(ctx context.Context, req *ListenersRequest) (*Li
 func (c *agentClient) Sessions(ctx context.Context, req *SessionsRequest) (*SessionsResponse, error) {
 	var resp SessionsResponse
 	if err := c.client.Call(ctx, "magpie.wire.v1.Agent", "Sessions", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Leave(ctx context.Context, req *LeaveRequest) (*LeaveResponse, error) {
+	var resp LeaveResponse
+	if err := c.client.Call(ctx, "magpie.wire.v1.Agent", "Leave", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Stop(ctx context.Context, req *StopRequest) (*StopResponse, error) {
+	var resp StopResponse
+	if err := c.client.Call(ctx, "magpie.wire.v1.Agent", "Stop", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Inspect(ctx context.Context, req *InspectRequest) (*InspectResponse, error) {
+	var resp InspectResponse
+	if err := c.client.Call(ctx, "magpie.wire.v1.Agent", "Inspect", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil
