@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/netns":   {},
 	"internal/nearest": {},
 	"internal/testnet": {"internal/netns"},
+	"internal/testrun": {},
 	"bench":            {"*"},
 }
 

@@ -85,7 +85,7 @@ func TestTheOriginalSeesItsTrueClients(t *testing.T) {
 	dev := withAgent(t)
 	m := dev.exec(t, n, append([]string{"--http-header-filter", "x-user: me"}, threeServers()...)...)
 	for port, original := range map[string]string{"8081": "nginx", "8082": "Python", "8083": "Go"} {
-		m.waitFor(t, "port "+port)
+		m.WaitFor(t, "port "+port)
 		for _, way := range []struct {
 			from *testnet.Host
 			ip   string

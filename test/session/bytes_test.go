@@ -98,6 +98,6 @@ func TestWhatIsPassedIsPassedToTheByte(t *testing.T) {
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
 		t.Errorf("after all that, answered by %q", a.by)
 	}
-	m.stop(t)
-	m.waitFor(t, "took 1 connection")
+	m.Stop(t)
+	m.WaitFor(t, "took 1 connection")
 }

@@ -17,8 +17,8 @@ func TestTheDoorOutlivesAWantOfDescriptors(t *testing.T) {
 	agent, socket := serveTarget(t, n)
 	args := []string{"--agent", socket, "--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: me"}
 	first := startLocal(t, args, "http", ":8080")
-	first.waitFor(t, "ready")
-	first.stop(t)
+	first.WaitFor(t, "ready")
+	first.Stop(t)
 	if err := unix.Prlimit(agent.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: 4096}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -31,5 +31,5 @@ func TestTheDoorOutlivesAWantOfDescriptors(t *testing.T) {
 	if err := unix.Prlimit(agent.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 4096, Max: 4096}, nil); err != nil {
 		t.Fatal(err)
 	}
-	startLocal(t, args, "http", ":8080").waitFor(t, "ready")
+	startLocal(t, args, "http", ":8080").WaitFor(t, "ready")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // developerID is the user that developers are here: one that no host knows.
@@ -69,13 +70,13 @@ func (d *developer) command(name string, args ...string) *exec.Cmd {
 }
 
 // start starts a command.
-func (d *developer) start(tb testing.TB, cmd *exec.Cmd) *magpie {
+func (d *developer) start(tb testing.TB, cmd *exec.Cmd) *testrun.Program {
 	tb.Helper()
-	return startBy(tb, cmd, func() error { return d.host.NS.Do(cmd.Start) })
+	return testrun.Start(tb, cmd, func() error { return d.host.NS.Do(cmd.Start) })
 }
 
 // exec starts magpie exec --steal on the target, with what else is in args.
-func (d *developer) exec(tb testing.TB, n *testnet.Net, args ...string) *magpie {
+func (d *developer) exec(tb testing.TB, n *testnet.Net, args ...string) *testrun.Program {
 	tb.Helper()
 	return d.start(tb, d.command(filepath.Join(programs, "magpie"), append([]string{"exec", "--target", "netns/" + n.Target.Name, "--steal"}, args...)...))
 }

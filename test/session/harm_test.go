@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // load is what other people's clients do meanwhile: some over keep-alive connections, some over new ones.
@@ -113,7 +114,7 @@ func TestSessionsComeAndGoUnderLoadWithoutAnError(t *testing.T) {
 		if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
 			t.Errorf("answered by %q", a.by)
 		}
-		m.stop(t)
+		m.Stop(t)
 	}
 	errs := others.finish()
 	t.Logf("%d requests", others.requests.Load())
@@ -126,9 +127,9 @@ func TestSessionsComeAndGoUnderLoadWithoutAnError(t *testing.T) {
 }
 
 // agentOf finds the agent's process by what magpie says of it.
-func agentOf(tb testing.TB, m *magpie) int {
+func agentOf(tb testing.TB, m *testrun.Program) int {
 	tb.Helper()
-	line := m.waitFor(tb, "stands beside")
+	line := m.WaitFor(tb, "stands beside")
 	_, rest, _ := strings.Cut(line, "process ")
 	pid, err := strconv.Atoi(strings.FieldsFunc(rest, func(r rune) bool { return r < '0' || r > '9' })[0])
 	if err != nil {
@@ -148,7 +149,7 @@ func ended(tb testing.TB, pid int) (wait func()) {
 	return func() {
 		tb.Helper()
 		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(testrun.Patience.Milliseconds()))
 			if errors.Is(err, unix.EINTR) {
 				continue
 			}
@@ -177,17 +178,17 @@ func TestAKilledAgentLeavesNothing(t *testing.T) {
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "original" {
 		t.Errorf("answered by %q", a.by)
 	}
-	if got := m.status(t); got != 125 {
+	if got := m.Status(t); got != 125 {
 		t.Errorf("exit status %d, want 125", got)
 	}
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("the session ended %v after its agent", took)
 	}
-	m.waitFor(t, "lost")
+	m.WaitFor(t, "lost")
 	for _, e := range others.finish() {
 		t.Logf("in flight: %s", e) // one reset for each connection that passed through
 	}
-	eventually(t, func() error {
+	testrun.Eventually(t, func() error {
 		if after := census(t, n.Target); after != before {
 			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
@@ -219,7 +220,7 @@ func TestAHungAgentIsPassedBy(t *testing.T) {
 	if err := syscall.Kill(agent, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	testrun.Eventually(t, func() error {
 		if a, err := get(n.Client, addr, "/", "x-user: me"); err != nil || a.by != "local" {
 			return fmt.Errorf("answered by %q, %v", a.by, err)
 		}
@@ -233,9 +234,9 @@ func TestTheAgentLeavesAfterTheLastSession(t *testing.T) {
 	before := census(t, n.Target)
 	m := startSession(t, n)
 	gone := ended(t, agentOf(t, m))
-	m.stop(t)
+	m.Stop(t)
 	gone()
-	eventually(t, func() error {
+	testrun.Eventually(t, func() error {
 		if after := census(t, n.Target); after != before {
 			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
@@ -278,7 +279,7 @@ func TestAForeignPeerIsToldApart(t *testing.T) {
 		c.Close()
 	}
 	m := startLocal(t, []string{"--agent", socket, "--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: me"}, "http", ":8080")
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	if a := mustGet(t, n.Client, net.JoinHostPort(n.Target.Addr4.String(), "8080"), "/", "x-user: me"); a.by != "local" {
 		t.Errorf("after the foreign peers, answered by %q", a.by)
 	}

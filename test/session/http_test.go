@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // both names, for each header, who has to answer.
@@ -35,7 +36,7 @@ func TestUpgradedConnectionsEchoBothWays(t *testing.T) {
 			if a, err := ask(c, in, "/", "X-User: somebody"); err != nil || a.by != "original" {
 				t.Fatalf("answered by %q, %v", a.by, err)
 			}
-			_ = c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 			fmt.Fprintf(c, "GET /ws HTTP/1.1\r\nHost: shop\r\n%s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", header)
 			resp, err := http.ReadResponse(in, nil)
@@ -88,7 +89,7 @@ func TestLargeBodiesCostNoMemory(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(2 * patience))
+				_ = c.SetDeadline(time.Now().Add(2 * testrun.Patience))
 				if _, err := io.Copy(c, io.MultiReader(strings.NewReader(way.request), io.LimitReader(zeros{}, way.body))); err != nil {
 					t.Fatal(err)
 				}
@@ -110,7 +111,7 @@ func TestLargeBodiesCostNoMemory(t *testing.T) {
 			})
 		}
 	}
-	for name, pid := range map[string]int{"magpie": m.cmd.Process.Pid, "agent": agent} {
+	for name, pid := range map[string]int{"magpie": m.Cmd.Process.Pid, "agent": agent} {
 		var peak int
 		if _, err := fmt.Sscanf(idsOf(t, pid, "VmHWM"), "%d kB", &peak); err != nil || peak > most {
 			t.Errorf("%s took %d KiB at its most, %v", name, peak, err)

@@ -115,7 +115,7 @@ func TestWhatTheLocalProcessDoesItDoesInTheTarget(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			// Its own words come last, and on stderr too.
 			m := dev.exec(t, n, "--", "sh", "-c", c.script+" >\"$TMPDIR/said\" 2>&1")
-			m.status(t)
+			m.Status(t)
 			said, err := os.ReadFile(filepath.Join(dev.temp, "said"))
 			if err != nil {
 				t.Fatal(err)
@@ -146,7 +146,7 @@ func TestTheEnvironmentIsTheTargets(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := dev.exec(t, n, append(c.flags, "--", "sh", "-c", "env >\"$TMPDIR/said\"")...)
-			if got := m.status(t); got != 0 {
+			if got := m.Status(t); got != 0 {
 				t.Fatalf("exit status %d", got)
 			}
 			said, err := os.ReadFile(filepath.Join(dev.temp, "said"))
@@ -173,7 +173,7 @@ func TestTheExitStatusIsTheCommands(t *testing.T) {
 	dev := withAgent(t)
 	for script, want := range map[string]int{"exit 0": 0, "exit 3": 3, "exit 125": 125, "kill -KILL $$": 128 + 9, "kill -SEGV $$": 128 + 11} {
 		m := dev.exec(t, n, "--", "sh", "-c", script)
-		if got := m.status(t); got != want {
+		if got := m.Status(t); got != want {
 			t.Errorf("%s: exit status %d, want %d", script, got, want)
 		}
 	}
@@ -185,19 +185,19 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	dev := withAgent(t)
 	const script = `trap 'echo got TERM; exit 7' TERM; trap 'echo got INT; exit 8' INT; echo up; while :; do sleep 0.02; done`
 	m := dev.exec(t, n, "--", "sh", "-c", script)
-	m.waitFor(t, "up")
-	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	m.WaitFor(t, "up")
+	if err := m.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	m.waitFor(t, "got TERM")
-	if got := m.status(t); got != 7 {
+	m.WaitFor(t, "got TERM")
+	if got := m.Status(t); got != 7 {
 		t.Errorf("after SIGTERM, exit status %d", got)
 	}
 	m = dev.exec(t, n, "--", "sh", "-c", script)
-	m.waitFor(t, "up")
-	m.interrupt()
-	m.waitFor(t, "got INT")
-	if got := m.status(t); got != 8 {
+	m.WaitFor(t, "up")
+	m.Interrupt()
+	m.WaitFor(t, "got INT")
+	if got := m.Status(t); got != 8 {
 		t.Errorf("after Ctrl-C, exit status %d", got)
 	}
 }

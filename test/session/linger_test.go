@@ -42,7 +42,7 @@ func TestPassedConnectionsAreLetGoAfterTheyLingered(t *testing.T) {
 		}
 	}
 	each(func(int, answer) {})
-	m.stop(t)
+	m.Stop(t)
 	end := time.Now()
 	each(func(i int, a answer) {
 		if a.last && time.Since(end) < linger {
@@ -76,7 +76,7 @@ func TestRawConnectionsOutliveTheLinger(t *testing.T) {
 		t.Fatalf("greeted by %q", by)
 	}
 	mustEcho(t, c, in, "during\n")
-	m.stop(t)
+	m.Stop(t)
 	time.Sleep(1500 * time.Millisecond) // more than the linger, and more than the agent stays for nobody
 	mustEcho(t, c, in, "after\n")
 	// The port is the original's alone meanwhile, and may be claimed again.
@@ -85,7 +85,7 @@ func TestRawConnectionsOutliveTheLinger(t *testing.T) {
 	}
 	again := startSession(t, n)
 	mustEcho(t, c, in, "again\n")
-	again.stop(t)
+	again.Stop(t)
 	c.Close()
 	gone()
 	mustBeUntouched(t, n, before)

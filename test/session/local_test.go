@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // python returns a local process that is a script, with all that it needs to say "shop" to a client.
@@ -42,7 +43,7 @@ def say(what):
 }
 
 // startScript runs a script under magpie exec --steal, with more flags of magpie's in front.
-func startScript(tb testing.TB, n *testnet.Net, flags []string, command []string) *magpie {
+func startScript(tb testing.TB, n *testnet.Net, flags []string, command []string) *testrun.Program {
 	tb.Helper()
 	args := append([]string{"--target", "netns/" + n.Target.Name, "--steal"}, flags...)
 	return startExec(tb, append(append(args, "--"), command...)...)
@@ -61,18 +62,18 @@ func TestAScriptThatStartsCurlAndThenAServer(t *testing.T) {
 		$1 http local :8080 & server=$!
 		trap 'kill $server' TERM INT; wait
 		curl -sS http://db/ && curl -sS http://$0:8080/after`, n.Target.Addr4.String(), filepath.Join(programs, "small"))...)
-	m.waitFor(t, "db to "+n.Target.Addr4.String())
-	m.waitFor(t, "original GET /before")
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "db to "+n.Target.Addr4.String())
+	m.WaitFor(t, "original GET /before")
+	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "8080")
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
 		t.Errorf("answered by %q", a.by)
 	}
-	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := m.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	m.waitFor(t, "original GET /after")
-	if got := m.status(t); got != 0 {
+	m.WaitFor(t, "original GET /after")
+	if got := m.Status(t); got != 0 {
 		t.Errorf("exit status %d", got)
 	}
 }
@@ -92,13 +93,13 @@ while b := c.recv(100):
 say("done")
 server(9000).accept()
 `))
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "9000")
 	live, in, by := greet(t, n.Client, addr)
 	if by != "local" {
 		t.Fatalf("greeted by %q", by)
 	}
-	m.waitFor(t, "closed")
+	m.WaitFor(t, "closed")
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
 		if _, _, by := greet(t, n.Client, addr); by == "original" {
 			break
@@ -109,8 +110,8 @@ server(9000).accept()
 	}
 	mustEcho(t, live, in, "still here\n")
 	live.Close()
-	m.waitFor(t, "done")
-	eventually(t, func() error { // it listens again
+	m.WaitFor(t, "done")
+	testrun.Eventually(t, func() error { // it listens again
 		if _, _, by := greet(t, n.Client, addr); by == "original" {
 			return fmt.Errorf("greeted by the original")
 		}
@@ -130,7 +131,7 @@ func greet(tb testing.TB, from *testnet.Host, addr string) (c net.Conn, in *bufi
 	in = bufio.NewReader(c)
 	line, _ := in.ReadString('\n')
 	by, _, _ = strings.Cut(line, " ")
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 	return c, in, by
 }
 
@@ -157,10 +158,10 @@ for _ in range(3):
 l.close() # the workers hold it now
 signal.pause()
 `))
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "8080")
 	workers := map[string]bool{}
-	eventually(t, func() error {
+	testrun.Eventually(t, func() error {
 		a := mustGet(t, n.Client, addr, "/", "x-user: me")
 		if a.by != "local" {
 			t.Fatalf("answered by %q", a.by)
@@ -213,7 +214,7 @@ os.wait()
 say("command %d" % os.getpid())
 sys.exit(5)
 `))
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "8080")
 	a := mustGet(t, n.Client, addr, "/", "x-user: me")
 	if a.by != "local" {
@@ -224,8 +225,8 @@ sys.exit(5)
 		t.Fatal(err)
 	}
 	dead := ended(t, daemon)
-	_, command, _ := strings.Cut(m.waitFor(t, "command "), " ")
-	eventually(t, func() error {
+	_, command, _ := strings.Cut(m.WaitFor(t, "command "), " ")
+	testrun.Eventually(t, func() error {
 		if _, err := os.Stat("/proc/" + command); err == nil {
 			return fmt.Errorf("the command, process %s, has not ended", command)
 		}
@@ -234,9 +235,9 @@ sys.exit(5)
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
 		t.Errorf("after the command, answered by %q", a.by)
 	}
-	m.stop(t)
+	m.Stop(t)
 	dead()
-	if got := m.status(t); got != 5 {
+	if got := m.Status(t); got != 5 {
 		t.Errorf("exit status %d, want that of the command", got)
 	}
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "original" {
@@ -267,10 +268,10 @@ while len(pids) < 3:
 say("pids %d %d %d" % tuple(pids))
 signal.pause()
 `)...)...)
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	agentDead := ended(t, agentOf(t, m))
 	var dead []func()
-	for _, pid := range strings.Fields(m.waitFor(t, "pids"))[1:] {
+	for _, pid := range strings.Fields(m.WaitFor(t, "pids"))[1:] {
 		number, err := strconv.Atoi(pid)
 		if err != nil {
 			t.Fatal(err)
@@ -281,13 +282,13 @@ signal.pause()
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
 		t.Fatalf("answered by %q", a.by)
 	}
-	if err := m.cmd.Process.Kill(); err != nil {
+	if err := m.Cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	for _, gone := range dead {
 		gone()
 	}
-	eventually(t, func() error {
+	testrun.Eventually(t, func() error {
 		if a, err := get(n.Client, addr, "/", "x-user: me"); err != nil || a.by != "original" {
 			return fmt.Errorf("answered by %q, %v", a.by, err)
 		}
@@ -307,12 +308,12 @@ c, _ = server(8080).accept()
 c.recv(65536)
 os.kill(os.getpid(), signal.SIGSEGV)
 `))
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "8080")
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "original" || a.status != 200 {
 		t.Errorf("answered by %q with %d", a.by, a.status)
 	}
-	if got := m.status(t); got != 128+int(syscall.SIGSEGV) {
+	if got := m.Status(t); got != 128+int(syscall.SIGSEGV) {
 		t.Errorf("exit status %d, want %d", got, 128+int(syscall.SIGSEGV))
 	}
 }
@@ -323,13 +324,13 @@ func TestPortsThatNobodyListensOnStayTheOriginals(t *testing.T) {
 	startOriginal(t, n, "http", ":8080")
 	startOriginal(t, n, "http", ":8081")
 	m := startScript(t, n, nil, python(`answer(server(8080).accept()[0])`))
-	m.waitFor(t, "port 8080")
+	m.WaitFor(t, "port 8080")
 	for port, by := range map[string]string{"8081": "original", "8080": "local"} {
 		if a := mustGet(t, n.Client, net.JoinHostPort(n.Target.Addr4.String(), port), "/"); a.by != by {
 			t.Errorf("port %s was answered by %q", port, a.by)
 		}
 	}
-	if got := m.status(t); got != 0 {
+	if got := m.Status(t); got != 0 {
 		t.Errorf("exit status %d", got)
 	}
 }
@@ -351,7 +352,7 @@ l = server(8080)
 say("here to stay")
 while True: answer(l.accept()[0])
 `))
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -367,10 +368,10 @@ while True: answer(l.accept()[0])
 			}
 		}
 	}()
-	m.waitFor(t, "here to stay")
+	m.WaitFor(t, "here to stay")
 	close(stop)
 	<-stopped
-	if strings.Contains(m.output(), "refused") {
+	if strings.Contains(m.Output(), "refused") {
 		t.Error("it was in its own way")
 	}
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
@@ -390,19 +391,19 @@ while not got.endswith(b"order"):
     got += c.recv(65536)
 os.kill(os.getpid(), signal.SIGKILL)
 `))
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	c, err := dial(n.Client, net.JoinHostPort(n.Target.Addr4.String(), "8080"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 	say(t, c, "POST / HTTP/1.1\r\nHost: shop\r\nX-User: me\r\nContent-Length: 5\r\n\r\norder", 1000)
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err == nil && !strings.HasPrefix(line, "HTTP/1.1 502 ") {
 		t.Errorf("answered %q", line)
 	}
-	if got := m.status(t); got != 128+int(syscall.SIGKILL) {
+	if got := m.Status(t); got != 128+int(syscall.SIGKILL) {
 		t.Errorf("exit status %d, want %d", got, 128+int(syscall.SIGKILL))
 	}
 	r.mu.Lock()

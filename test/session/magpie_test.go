@@ -2,177 +2,30 @@ package session
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
-// patience bounds every wait of these tests.
-const patience = 15 * time.Second
-
-// magpie is one `magpie exec` under test.
-type magpie struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // of Wait, once done is closed
-
-	mu    sync.Mutex
-	lines []string
-	more  chan struct{} // closed and replaced when a line comes
-}
-
 // startExec starts magpie exec with the arguments. It is ended with the test.
-func startExec(tb testing.TB, args ...string) *magpie {
+func startExec(tb testing.TB, args ...string) *testrun.Program {
 	tb.Helper()
 	return start(tb, exec.Command(filepath.Join(programs, "magpie"), append([]string{"exec"}, args...)...))
 }
 
-func start(tb testing.TB, cmd *exec.Cmd) *magpie {
+func start(tb testing.TB, cmd *exec.Cmd) *testrun.Program {
 	tb.Helper()
-	return startBy(tb, cmd, cmd.Start)
-}
-
-// startBy starts the command by launch, in another namespace perhaps.
-func startBy(tb testing.TB, cmd *exec.Cmd, launch func() error) *magpie {
-	tb.Helper()
-	m := &magpie{cmd: cmd, done: make(chan struct{}), more: make(chan struct{})}
-	r, w, err := os.Pipe()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = w, w
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Setsid = true // a group of its own, as a shell makes, and no terminal of whoever runs the tests
-	err = launch()
-	w.Close()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	go m.read(r)
-	go func() {
-		m.err = cmd.Wait()
-		close(m.done)
-	}()
-	tb.Cleanup(func() {
-		m.stop(tb)
-		if tb.Failed() {
-			tb.Logf("%s:\n%s", strings.Join(cmd.Args, " "), m.output())
-		}
-	})
-	return m
-}
-
-func (m *magpie) read(r *os.File) {
-	defer r.Close()
-	for s := bufio.NewScanner(r); s.Scan(); {
-		m.mu.Lock()
-		m.lines = append(m.lines, s.Text())
-		close(m.more)
-		m.more = make(chan struct{})
-		m.mu.Unlock()
-	}
-}
-
-func (m *magpie) output() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return strings.Join(m.lines, "\n")
-}
-
-// waitFor waits for a line with the text and returns it.
-func (m *magpie) waitFor(tb testing.TB, text string) string {
-	tb.Helper()
-	timeout := time.After(patience)
-	for seen := 0; ; {
-		m.mu.Lock()
-		for ; seen < len(m.lines); seen++ {
-			if strings.Contains(m.lines[seen], text) {
-				defer m.mu.Unlock()
-				return m.lines[seen]
-			}
-		}
-		more := m.more
-		m.mu.Unlock()
-		select {
-		case <-more:
-		case <-m.done:
-			select {
-			case <-more: // the last lines
-			case <-time.After(100 * time.Millisecond):
-				tb.Fatalf("magpie ended (%v) without %q:\n%s", m.err, text, m.output())
-			}
-		case <-timeout:
-			tb.Fatalf("magpie did not say %q:\n%s", text, m.output())
-		}
-	}
-}
-
-// interrupt is a Ctrl-C: the terminal signals the whole group.
-func (m *magpie) interrupt() { _ = syscall.Kill(-m.cmd.Process.Pid, syscall.SIGINT) }
-
-// stop ends it as a user would, and waits.
-func (m *magpie) stop(tb testing.TB) {
-	tb.Helper()
-	select {
-	case <-m.done:
-		return
-	default:
-	}
-	m.interrupt()
-	select {
-	case <-m.done:
-	case <-time.After(patience):
-		_ = syscall.Kill(-m.cmd.Process.Pid, syscall.SIGKILL)
-		tb.Errorf("magpie did not end on Ctrl-C:\n%s", m.output())
-	}
-}
-
-// status waits for the exit status.
-func (m *magpie) status(tb testing.TB) int {
-	tb.Helper()
-	select {
-	case <-m.done:
-	case <-time.After(patience):
-		tb.Fatalf("magpie did not end:\n%s", m.output())
-	}
-	var exit *exec.ExitError
-	if errors.As(m.err, &exit) {
-		return exit.ExitCode()
-	}
-	if m.err != nil {
-		tb.Fatal(m.err)
-	}
-	return 0
-}
-
-// eventually tries until it works, for as long as patience lasts.
-func eventually(tb testing.TB, try func() error) {
-	tb.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			tb.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	return testrun.Start(tb, cmd, nil)
 }
 
 // dial connects from inside a namespace.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // mailServer is Python's own where it still has one (before 3.12), else the few words of it that a client needs.
@@ -46,7 +47,7 @@ func TestMailIsDeliveredThroughAFilteredPort(t *testing.T) {
 	server := exec.Command("/usr/bin/python3", "-u", "-c", mailServer)
 	server.Stdout = &delivered
 	startIn(t, n, server, "25")
-	startLocal(t, []string{"--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: me"}, "http", ":25").waitFor(t, "ready")
+	startLocal(t, []string{"--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: me"}, "http", ":25").WaitFor(t, "ready")
 	for range 3 {
 		begin := time.Now()
 		conn, err := dial(n.Client, net.JoinHostPort(n.Target.Addr4.String(), "25"))
@@ -54,7 +55,7 @@ func TestMailIsDeliveredThroughAFilteredPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(testrun.Patience))
 		c, err := smtp.NewClient(conn, "shop")
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +65,7 @@ func TestMailIsDeliveredThroughAFilteredPort(t *testing.T) {
 		}
 		mustDeliver(t, c, "x-user: me\r\n\r\nNothing here is HTTP.\r\n")
 	}
-	eventually(t, func() error { return delivered.want("Nothing here is HTTP.", 3) })
+	testrun.Eventually(t, func() error { return delivered.want("Nothing here is HTTP.", 3) })
 }
 
 func mustDeliver(tb testing.TB, c *smtp.Client, text string) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // programs is where the built programs are.
@@ -95,7 +96,7 @@ func startIn(tb testing.TB, n *testnet.Net, cmd *exec.Cmd, ports ...string) {
 	testnet.NewCgroup(tb, "").Put(tb, cmd)
 	n.Target.Start(tb, cmd)
 	for _, port := range ports {
-		eventually(tb, func() error {
+		testrun.Eventually(tb, func() error {
 			c, err := dial(n.Target, net.JoinHostPort("127.0.0.1", port))
 			if err == nil {
 				c.Close()
@@ -120,6 +121,6 @@ func serveTarget(tb testing.TB, n *testnet.Net) (agent *exec.Cmd, socket string)
 			tb.Errorf("agent: %v", err)
 		}
 	})
-	eventually(tb, func() error { _, err := os.Stat(socket); return err })
+	testrun.Eventually(tb, func() error { _, err := os.Stat(socket); return err })
 	return agent, socket
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // TestTwoSessionsOfOneMachineDoNotMixTheirPorts has two servers that use the same port, for two targets, and that
@@ -26,18 +27,18 @@ say("done")
 `)
 	var others [2]string
 	var targets [2]*testnet.Net
-	var sessions [2]*magpie
+	var sessions [2]*testrun.Program
 	for i := range targets {
 		targets[i] = testnet.New(t)
 		startOriginal(t, targets[i], "http", ":8080")
 		sessions[i] = startScript(t, targets[i], mine, reloading)
 	}
 	for i := range targets {
-		_, others[1-i], _ = strings.Cut(sessions[i].waitFor(t, "I am "), "I am ")
+		_, others[1-i], _ = strings.Cut(sessions[i].WaitFor(t, "I am "), "I am ")
 	}
 	for i := range targets {
 		addr := net.JoinHostPort(targets[i].Target.Addr4.String(), "8080")
-		for answers := 0; answers < 300 && !strings.Contains(sessions[i].output(), "done"); answers++ {
+		for answers := 0; answers < 300 && !strings.Contains(sessions[i].Output(), "done"); answers++ {
 			a, err := get(targets[i].Client, addr, "/", "x-user: me")
 			if err == nil && a.by == "local" && a.body == others[i] {
 				t.Fatalf("a request to target %d was answered by the other session's process", i)
@@ -66,8 +67,8 @@ time.sleep(60)
 	for i := range targets {
 		targets[i] = testnet.New(t)
 		m := startScript(t, targets[i], mine, sharing)
-		_, pid, _ := strings.Cut(m.waitFor(t, "I am "), "I am ")
-		m.waitFor(t, "ready")
+		_, pid, _ := strings.Cut(m.WaitFor(t, "I am "), "I am ")
+		m.WaitFor(t, "ready")
 		defer func() {
 			for range 30 {
 				a := mustGet(t, targets[i].Client, net.JoinHostPort(targets[i].Target.Addr4.String(), "8080"), "/", "x-user: me")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // startPeer puts something that is no agent on a unix socket.
@@ -79,7 +80,7 @@ func TestASilentAgentIsGivenUp(t *testing.T) {
 			socket := startPeer(t, each(func(c net.Conn) { io.WriteString(c, words); io.Copy(io.Discard, c) }))
 			begin := time.Now()
 			m := startExec(t, "--agent", socket, "--target", "netns/any", "--steal", "--", "true")
-			if got := m.status(t); got != 125 {
+			if got := m.Status(t); got != 125 {
 				t.Errorf("exit status %d, want 125", got)
 			}
 			if took := time.Since(begin); took > allowed+2*time.Second {
@@ -131,7 +132,7 @@ func TestBrokenMessagesEndNothingButTheirCarrier(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 			_, _ = io.WriteString(c, said) // it may be cut off
 			_ = c.(*net.UnixConn).CloseWrite()
 			_, _ = io.Copy(io.Discard, c)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // A turn is what a client says and what it is answered, both to the byte.
@@ -68,7 +69,7 @@ func (v *conversation) hold(c *net.TCPConn) {
 	}
 	v.mu.Unlock()
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 	for _, t := range v.turns {
 		if _, err := io.CopyN(v, c, int64(len(t.says))); err != nil {
 			return
@@ -101,7 +102,7 @@ func (r *recorder) have(tb testing.TB, from *testnet.Host, addr string, turns []
 		tb.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 	var heard bytes.Buffer
 	for _, t := range turns {
 		say(tb, c, t.says, piece)
@@ -119,7 +120,7 @@ func (r *recorder) have(tb testing.TB, from *testnet.Host, addr string, turns []
 	c.Close()
 	select {
 	case <-v.done:
-	case <-time.After(patience):
+	case <-time.After(testrun.Patience):
 		tb.Errorf("the original's connection did not end")
 	}
 	v.mu.Lock()

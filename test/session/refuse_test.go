@@ -20,7 +20,7 @@ func mustFail(t *testing.T, status int, cause, hint string, args ...string) {
 	t.Helper()
 	begin := time.Now()
 	m := startExec(t, args...)
-	if got := m.status(t); got != status {
+	if got := m.Status(t); got != status {
 		t.Errorf("exit status %d, want %d", got, status)
 	}
 	mustSayCauseAndHint(t, m, "magpie: "+cause, hint)
@@ -98,11 +98,11 @@ func TestWhatOnlyTheKernelKnowsToBeNoProgramIsToldSo(t *testing.T) {
 	}
 	for name, status := range map[string]int{"garbage": 126, "orphan": 127} {
 		m := startExec(t, "--target", "netns/"+n.Target.Name, "--steal", "--", filepath.Join(dir, name))
-		if got := m.status(t); got != status {
+		if got := m.Status(t); got != status {
 			t.Errorf("%s: exit status %d, want %d", name, got, status)
 		}
-		m.waitFor(t, filepath.Join(dir, name)+": ")
-		m.waitFor(t, "hint: ")
+		m.WaitFor(t, filepath.Join(dir, name)+": ")
+		m.WaitFor(t, "hint: ")
 	}
 	mustBeUntouched(t, n, before)
 }
@@ -122,15 +122,15 @@ func TestATargetThatDiesMeanwhileIsToldSo(t *testing.T) {
 		time.Sleep(time.Duration(delay.Int64()))
 		_ = target.Process.Kill()
 		_ = target.Wait()
-		if got := m.status(t); got != 125 {
-			t.Errorf("exit status %d, want 125:\n%s", got, m.output())
+		if got := m.Status(t); got != 125 {
+			t.Errorf("exit status %d, want 125:\n%s", got, m.Output())
 		}
 		if t.Failed() {
 			t.Logf("killed after %v", delay)
 		}
-		m.waitFor(t, name)
-		m.waitFor(t, "hint: ")
-		if !strings.Contains(m.output(), "stands beside") {
+		m.WaitFor(t, name)
+		m.WaitFor(t, "hint: ")
+		if !strings.Contains(m.Output(), "stands beside") {
 			early++
 		}
 	}
@@ -146,15 +146,15 @@ func TestANamespaceThatGoesEndsTheSession(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	m := startExec(t, "--target", "netns/"+name, "--steal", "--", "sleep", "50")
-	m.waitFor(t, "environment")
+	m.WaitFor(t, "environment")
 	if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if got := m.status(t); got != 125 {
+	if got := m.Status(t); got != 125 {
 		t.Errorf("exit status %d, want 125", got)
 	}
-	m.waitFor(t, "netns/"+name)
-	m.waitFor(t, "hint: ")
+	m.WaitFor(t, "netns/"+name)
+	m.WaitFor(t, "hint: ")
 }
 
 func TestTwoWhoWantEveryConnection(t *testing.T) {
@@ -162,22 +162,22 @@ func TestTwoWhoWantEveryConnection(t *testing.T) {
 	n := testnet.New(t)
 	startOriginal(t, n, "echo", ":9000")
 	args := []string{"--target", "netns/" + n.Target.Name, "--steal"}
-	startLocal(t, args, "echo", ":9000").waitFor(t, "ready")
+	startLocal(t, args, "echo", ":9000").WaitFor(t, "ready")
 	second := startLocal(t, args, "echo", ":9000")
-	line := second.waitFor(t, "refused")
+	line := second.WaitFor(t, "refused")
 	for _, part := range []string{"port 9000", "takes every connection", "since"} {
 		if !strings.Contains(line, part) {
 			t.Errorf("no %q in %q", part, line)
 		}
 	}
-	second.waitFor(t, "hint: ")
-	second.waitFor(t, "address already in use")
-	if got := second.status(t); got != 1 {
+	second.WaitFor(t, "hint: ")
+	second.WaitFor(t, "address already in use")
+	if got := second.Status(t); got != 1 {
 		t.Errorf("exit status %d, want the command's own", got)
 	}
 	// A filter is asked before those without: there is room beside them.
 	third := startLocal(t, append(args, "--http-header-filter", "x-user: me"), "http", ":9000")
-	third.waitFor(t, "ready")
+	third.WaitFor(t, "ready")
 }
 
 // TestCtrlCWhileAttachingLeavesNothing interrupts at some moment: before the command runs, magpie ends as it would.
@@ -190,10 +190,10 @@ func TestCtrlCWhileAttachingLeavesNothing(t *testing.T) {
 		m := dev.exec(t, n, "--", "sleep", "50")
 		delay, _ := rand.Int(rand.Reader, big.NewInt(int64(150*time.Millisecond)))
 		time.Sleep(time.Duration(delay.Int64()))
-		m.interrupt()
+		m.Interrupt()
 		// -1: it was not magpie yet, but the shell that starts it here.
-		if got := m.status(t); got != 130 && got != -1 {
-			t.Errorf("after %v, exit status %d:\n%s", time.Duration(delay.Int64()), got, m.output())
+		if got := m.Status(t); got != 130 && got != -1 {
+			t.Errorf("after %v, exit status %d:\n%s", time.Duration(delay.Int64()), got, m.Output())
 		}
 		mustBeEmpty(t, dev.temp)
 	}

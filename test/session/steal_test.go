@@ -14,19 +14,20 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 // startSession steals requests with 'x-user: me' for a small local server, and waits until it is ready.
-func startSession(tb testing.TB, n *testnet.Net, more ...string) *magpie {
+func startSession(tb testing.TB, n *testnet.Net, more ...string) *testrun.Program {
 	tb.Helper()
 	args := append([]string{"--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: me"}, more...)
 	m := startLocal(tb, args, "http", ":8080")
-	m.waitFor(tb, "ready")
+	m.WaitFor(tb, "ready")
 	return m
 }
 
 // startLocal runs magpie exec with a small server as its command.
-func startLocal(tb testing.TB, args []string, what, addr string) *magpie {
+func startLocal(tb testing.TB, args []string, what, addr string) *testrun.Program {
 	tb.Helper()
 	local := small(tb, what, "local", addr)
 	cmd := exec.Command(filepath.Join(programs, "magpie"), slices.Concat([]string{"exec"}, args, []string{"--"}, local.Args)...)
@@ -94,13 +95,13 @@ func TestWithoutAFilterWholeConnectionsAreTaken(t *testing.T) {
 	n := testnet.New(t)
 	startOriginal(t, n, "echo", ":9000")
 	m := startLocal(t, []string{"--target", "netns/" + n.Target.Name, "--steal"}, "echo", ":9000")
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	c, err := dial(n.Client, net.JoinHostPort(n.Target.Addr4.String(), "9000"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 	in := bufio.NewReader(c)
 	greeting, err := in.ReadString('\n')
 	if err != nil || greeting != "local speaks first\n" {
@@ -128,7 +129,7 @@ func TestServersThatSpeakFirstDoNotWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testrun.Patience))
 	greeting, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil || greeting != "original speaks first\n" {
 		t.Fatalf("greeted with %q, %v", greeting, err)
@@ -143,12 +144,12 @@ func TestTwoSessionsShareAPort(t *testing.T) {
 	startOriginal(t, n, "http", ":8080")
 	mine := startSession(t, n)
 	yours := startLocal(t, []string{"--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: you"}, "http", ":8080")
-	yours.waitFor(t, "ready")
+	yours.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "8080")
 	if a := mustGet(t, n.Client, addr, "/", "x-user: you"); a.by != "local" {
 		t.Errorf("'x-user: you' was answered by %q", a.by)
 	}
-	mine.stop(t)
+	mine.Stop(t)
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "original" {
 		t.Errorf("after my session, 'x-user: me' was answered by %q", a.by)
 	}
@@ -162,14 +163,14 @@ func TestTheSecondWhoWantsTheSameIsToldWhoHoldsIt(t *testing.T) {
 	startOriginal(t, n, "http", ":8080")
 	startSession(t, n)
 	second := startLocal(t, []string{"--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "X-User: m.*"}, "http", ":8080")
-	line := second.waitFor(t, "refused")
+	line := second.WaitFor(t, "refused")
 	for _, part := range []string{"port 8080", "takes requests with", "x-user: me", "since"} {
 		if !strings.Contains(line, part) {
 			t.Errorf("no %q in %q", part, line)
 		}
 	}
-	second.waitFor(t, "hint: ")
-	second.waitFor(t, "address already in use") // what the command's listen(2) got
+	second.WaitFor(t, "hint: ")
+	second.WaitFor(t, "address already in use") // what the command's listen(2) got
 	if a := mustGet(t, n.Client, net.JoinHostPort(n.Target.Addr4.String(), "8080"), "/", "x-user: me"); a.by != "local" {
 		t.Errorf("the first session lost its requests to %q", a.by)
 	}
@@ -179,7 +180,7 @@ func TestAProcessIsATargetToo(t *testing.T) {
 	n := testnet.New(t)
 	original := startOriginal(t, n, "http", ":8080")
 	m := startLocal(t, []string{"--target", fmt.Sprintf("pid/%d", original.Process.Pid), "--steal", "--http-path-filter", "^/beta/"}, "http", ":8080")
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "8080")
 	if a := mustGet(t, n.Client, addr, "/beta/x"); a.by != "local" {
 		t.Errorf("/beta/x was answered by %q", a.by)
@@ -197,8 +198,8 @@ func TestClaimsVanishWhenTheLocalProcessDies(t *testing.T) {
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "local" {
 		t.Fatalf("answered by %q", a.by)
 	}
-	m.stop(t)
-	if got := m.status(t); got != 128+int(syscall.SIGINT) {
+	m.Stop(t)
+	if got := m.Status(t); got != 128+int(syscall.SIGINT) {
 		t.Errorf("exit status %d, want that of the command: %d", got, 128+int(syscall.SIGINT))
 	}
 	if a := mustGet(t, n.Client, addr, "/", "x-user: me"); a.by != "original" {
@@ -214,7 +215,7 @@ func TestVerboseShowsEachRoutedRequest(t *testing.T) {
 	mustGet(t, n.Client, addr, "/mine", "x-user: me")
 	mustGet(t, n.Client, addr, "/other")
 	for path, who := range map[string]string{"/mine": "local", "/other": "original"} {
-		line := m.waitFor(t, "GET "+path)
+		line := m.WaitFor(t, "GET "+path)
 		if !strings.Contains(line, who) || !strings.Contains(line, "200") || !strings.Contains(line, n.Client.Addr4.String()) {
 			t.Errorf("%s: %q", path, line)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
 func TestAnOrdinaryUserGetsTheAgentThroughSudo(t *testing.T) {
@@ -18,15 +19,15 @@ func TestAnOrdinaryUserGetsTheAgentThroughSudo(t *testing.T) {
 	before := census(t, n.Target)
 	dev := withAgent(t)
 	m := dev.exec(t, n, "--http-header-filter", "x-user: me", "--env", serving+"=1", "--", filepath.Join(programs, "small"), "http", "local", ":80")
-	m.waitFor(t, "ready")
+	m.WaitFor(t, "ready")
 	agent := agentOf(t, m)
 	if uid := idsOf(t, agent, "Uid"); uid != "0 0 0 0" {
 		t.Errorf("the agent's user ids: %s", uid)
 	}
-	if uid := idsOf(t, m.cmd.Process.Pid, "Uid"); uid != "20001 20001 20001 20001" {
+	if uid := idsOf(t, m.Cmd.Process.Pid, "Uid"); uid != "20001 20001 20001 20001" {
 		t.Errorf("magpie's user ids: %s", uid)
 	}
-	if caps := idsOf(t, m.cmd.Process.Pid, "CapEff"); strings.Trim(caps, "0") != "" {
+	if caps := idsOf(t, m.Cmd.Process.Pid, "CapEff"); strings.Trim(caps, "0") != "" {
 		t.Errorf("magpie's capabilities: %s", caps)
 	}
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "80")
@@ -44,7 +45,7 @@ func TestAnOrdinaryUserGetsTheAgentThroughSudo(t *testing.T) {
 		t.Error(err)
 	}
 	gone := ended(t, agent)
-	m.stop(t)
+	m.Stop(t)
 	gone()
 	mustBeUntouched(t, n, before)
 	mustBeEmpty(t, dev.temp)
@@ -68,7 +69,7 @@ func TestWithoutTheRightOneLineOfCauseAndOneOfHint(t *testing.T) {
 				args = append([]string{"env", "PATH=" + c.path}, args...)
 			}
 			m := dev.start(t, dev.command(args[0], args[1:]...))
-			if got := m.status(t); got != 125 {
+			if got := m.Status(t); got != 125 {
 				t.Errorf("exit status %d, want 125", got)
 			}
 			mustSayCauseAndHint(t, m, c.cause, "run magpie as root")
@@ -95,12 +96,12 @@ func idsOf(tb testing.TB, pid int, key string) string {
 }
 
 // mustSayCauseAndHint fails unless magpie said two lines: a cause that starts and a hint that contains what is given.
-func mustSayCauseAndHint(tb testing.TB, m *magpie, cause, hint string) {
+func mustSayCauseAndHint(tb testing.TB, m *testrun.Program, cause, hint string) {
 	tb.Helper()
-	m.waitFor(tb, "hint: ")
-	lines := strings.Split(m.output(), "\n")
+	m.WaitFor(tb, "hint: ")
+	lines := strings.Split(m.Output(), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], cause) || !strings.HasPrefix(lines[1], "hint: ") || !strings.Contains(lines[1], hint) {
-		tb.Errorf("said\n%s\nwant one line %q... and one with the hint %q", m.output(), cause, hint)
+		tb.Errorf("said\n%s\nwant one line %q... and one with the hint %q", m.Output(), cause, hint)
 	}
 }
 
@@ -112,7 +113,7 @@ func doorOf(n *testnet.Net) string {
 // mustBeUntouched fails unless the target is as it was, and the host has nothing of an agent for it.
 func mustBeUntouched(tb testing.TB, n *testnet.Net, before string) {
 	tb.Helper()
-	eventually(tb, func() error {
+	testrun.Eventually(tb, func() error {
 		if left, _ := filepath.Glob(doorOf(n) + ".*"); len(left) > 0 {
 			return fmt.Errorf("left behind: %v", left)
 		}
