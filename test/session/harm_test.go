@@ -256,11 +256,12 @@ func census(tb testing.TB, target *testnet.Host) string {
 	}
 	var links []string
 	out, err := exec.Command("bpftool", "link", "show").Output()
-	if err == nil {
-		for _, line := range strings.Split(string(out), "\n") {
-			if strings.Contains(line, fmt.Sprintf("netns_ino %d", target.NS.ID().Ino)) {
-				links = append(links, line)
-			}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, line := range strings.Split(string(out), "\n") {
+		if strings.Contains(line, fmt.Sprintf("netns_ino %d", target.NS.ID().Ino)) {
+			links = append(links, line)
 		}
 	}
 	return fmt.Sprintf("%s%s", listeners, strings.Join(links, "\n"))

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// lameDuck is how long a server that was told to end still takes connections: what routes them to it needs a moment to
-// hear of its end.
+// lameDuck is how long a server in a pod that was told to end still takes connections: what routes them to it needs a
+// moment to hear of its end.
 const lameDuck = 3 * time.Second
 
 func main() {
@@ -52,7 +52,9 @@ func serve(addr string, handler http.Handler) error {
 	over := make(chan error, 1)
 	go func() {
 		<-term.Done()
-		time.Sleep(lameDuck)
+		if os.Getpid() == 1 {
+			time.Sleep(lameDuck)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		over <- server.Shutdown(ctx)
