@@ -27,7 +27,10 @@ var (
 )
 
 // readPreamble reads the peer's preamble, and nothing after it. Its errors are lines for the user.
-func readPreamble(r io.Reader, us role) error {
+func readPreamble(r io.Reader, us role) error { return readGreeting(r, magic, us) }
+
+// readGreeting reads a magic and the protocol version.
+func readGreeting(r io.Reader, magic string, us role) error {
 	var got [preambleSize]byte
 	n, err := io.ReadFull(r, got[:])
 	switch {
