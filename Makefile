@@ -8,7 +8,7 @@ ifneq ($(shell id -u),0)
 TEST_EXEC := -exec '$(CURDIR)/test/as-root'
 endif
 
-.PHONY: help build demo test lint bench generate check-generated clean
+.PHONY: help build demo test lint bench cluster cluster-down e2e generate check-generated clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,12 +28,22 @@ lint: ## go vet, golangci-lint, clang-format, and nothing left to generate by ha
 	@test/packages lint
 	$(GO) vet ./...
 	$(GO) -C tools/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-	.cache/golangci-lint run ./...
+	.cache/golangci-lint run --build-tags e2e ./...
 	clang-format --dry-run --Werror bpf/*.c
 
 bench: build ## Magpie beside HAProxy and nginx, and the costs of the layer, in one run
 	@test/packages bench
 	$(GO) run -buildvcs=false ./bench
+
+cluster: ## a real Kubernetes of two nodes on this machine, for e2e and for trying things (the first time it takes minutes)
+	$(GO) -C test/cluster run . up
+
+cluster-down: ## and nothing of it is left
+	$(GO) -C test/cluster run . down
+
+e2e: build cluster ## all tests in the cluster
+	@test/packages e2e
+	$(GO) test -tags e2e -count 1 -timeout 40m ./test/e2e
 
 generate: ## BPF objects, wire messages
 	@test/packages lint
