@@ -16,9 +16,10 @@ import (
 // NS is an open network namespace. The descriptor keeps the namespace alive, even after its name is gone and its last process has ended.
 // It is safe for concurrent use.
 type NS struct {
-	file *os.File
-	name string
-	id   ID
+	file      *os.File
+	name      string
+	id        ID
+	residents residents
 }
 
 // ID tells namespaces apart: two NS are the same namespace exactly when their IDs are equal.
@@ -37,6 +38,9 @@ func Named(root, name string) (*NS, error) {
 	}
 	return open(filepath.Join("/", root, "run/netns", name), "netns/"+name)
 }
+
+// Own opens the namespace that the caller's process is in. To work in it needs no right.
+func Own() (*NS, error) { return open("/proc/self/ns/net", "own netns") }
 
 // OfPID opens the namespace that a process is in. It needs the right to trace that process.
 func OfPID(pid int) (*NS, error) {
@@ -124,8 +128,11 @@ func (ns *NS) Cookie() (uint64, error) {
 }
 
 // Do runs fn on a thread inside the namespace and waits for it. Sockets and processes that fn makes belong to the namespace for good; goroutines it
-// starts do not run there. It costs two setns(2) and a change of thread, and needs CAP_SYS_ADMIN each time.
+// starts do not run there. It costs two setns(2) and a change of thread, and needs CAP_SYS_ADMIN each time, unless threads of ours reside there.
 func (ns *NS) Do(fn func() error) error {
+	if done, err := ns.residents.do(fn); done {
+		return err
+	}
 	return onThread(func() error {
 		if err := ns.enter(); err != nil {
 			return err
@@ -141,8 +148,9 @@ func (ns *NS) enter() error {
 	return nil
 }
 
-// Close lets go of the namespace. It is safe to call twice.
+// Close lets go of the namespace, once what Do runs there on residents is over. It is safe to call twice.
 func (ns *NS) Close() error {
+	ns.residents.leave()
 	if err := ns.file.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
 		return fmt.Errorf("close %s: %w", ns, err)
 	}
