@@ -3,18 +3,20 @@ package wire
 import (
 	"bytes"
 	"context"
-	"errors"
+	"encoding/binary"
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
-// bonds returns both ends of a bond of n pipes; the pipes are unix sockets that come at listener.
+// mustBond returns both ends of a bond of n unix sockets, when all have joined.
 func mustBond(tb testing.TB, n int) (ours, theirs io.ReadWriteCloser) {
 	tb.Helper()
 	served, finish := make(chan io.ReadWriteCloser), make(chan struct{})
@@ -82,7 +84,248 @@ func TestBondCarriesACarrier(t *testing.T) {
 	mustRead(t, a, "there")
 }
 
-var _ = errors.Is
-var _ = net.Pipe
-var _ = syscall.EPIPE
-var _ = iotest.ErrTimeout
+func TestBondWorksWithTheFirstPipeAlone(t *testing.T) {
+	served := make(chan io.ReadWriteCloser, 1)
+	over := make(chan struct{})
+	g := NewGatherer(func(b io.ReadWriteCloser) { served <- b; <-over })
+	a, b := mustPipe(t)
+	done := make(chan error)
+	go func() { done <- g.Add(b) }()
+	tried := make(chan struct{}, maxPipes)
+	bond := NewBond(a, func(context.Context) (io.ReadWriteCloser, error) {
+		tried <- struct{}{}
+		return nil, syscall.ECONNREFUSED
+	}, 3)
+	theirs := <-served
+	<-tried
+	<-tried
+	mustWrite(t, bond, "hello")
+	mustRead(t, theirs, "hello")
+	mustWrite(t, theirs, "there")
+	mustRead(t, bond, "there")
+	bond.Close()
+	mustEnd(t, theirs, io.EOF)
+	close(over)
+	if err := <-done; err != nil {
+		t.Errorf("add: %v", err)
+	}
+}
+
+func TestBondIsReadToItsEndAfterThePeerClosed(t *testing.T) {
+	ours, theirs := mustBond(t, 8)
+	const size = 1 << 20
+	var work sync.WaitGroup
+	work.Go(func() {
+		mustWrite(t, theirs, string(make([]byte, size)))
+		theirs.Close()
+	})
+	n, err := io.Copy(io.Discard, ours)
+	if n != size || err != nil {
+		t.Errorf("read %d bytes, %v; want %d", n, err, size)
+	}
+	work.Wait()
+}
+
+func TestBondEndsWithAnyOfItsPipes(t *testing.T) {
+	ours, theirs := mustBond(t, 4)
+	mustWrite(t, ours, "before")
+	pipesOf(theirs.(*gathered).Bond)[2].conn.Close()
+	mustRead(t, theirs, "before")
+	mustEnd(t, ours, io.EOF)
+	if _, err := ours.Write([]byte("after")); err == nil {
+		t.Error("write to a bond that has lost a pipe: no error")
+	}
+	if _, err := io.Copy(io.Discard, theirs); err == nil {
+		t.Error("read from a bond that has lost a pipe of ours: a clean end")
+	}
+}
+
+func TestCloseUnblocksBothEndsOfABond(t *testing.T) {
+	for _, end := range []string{"ours", "theirs"} {
+		ours, theirs := mustBond(t, 3)
+		var work sync.WaitGroup
+		for _, b := range []io.ReadWriter{ours, theirs} {
+			work.Go(func() { _, _ = io.Copy(io.Discard, b) })
+			work.Go(func() {
+				for {
+					if _, err := b.Write(make([]byte, 1<<20)); err != nil {
+						return
+					}
+				}
+			})
+		}
+		if end == "ours" {
+			ours.Close()
+		} else {
+			theirs.Close()
+		}
+		done := make(chan struct{})
+		go func() { work.Wait(); close(done) }()
+		within(t, "readers and writers end when "+end+" closes", done)
+	}
+}
+
+func TestSlowReaderHoldsTheWriterOfABondBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBond(newBondID(), func() {})
+		var far []net.Conn
+		for range 4 {
+			a, c := net.Pipe()
+			b.join(a, nil, nil)
+			far = append(far, c)
+		}
+		taken := make([]int, len(far))
+		for i, c := range far {
+			go func() {
+				for number := i + 1; ; number += len(far) { // chunk 0 never comes
+					if _, err := c.Write(appendChunk(nil, uint64(number), []byte("x"))); err != nil {
+						return
+					}
+					taken[i]++
+				}
+			}()
+		}
+		synctest.Wait()
+		const buffered = 2 * maxChunk / (chunkHeader + 1) // what bufio reads ahead
+		for i, n := range taken {
+			if n > maxHeld+buffered {
+				t.Errorf("pipe %d: %d chunks were taken that nobody reads", i, n)
+			}
+		}
+		b.Close()
+	})
+}
+
+func appendChunk(b []byte, number uint64, data []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, number<<16|uint64(len(data)))
+	return append(b, data...)
+}
+
+func TestBondWithAForeignPeerSaysSo(t *testing.T) {
+	a, b := mustPipe(t)
+	mustWrite(t, b, "HTTP/1.1 400 Bad Request\r\n\r\n")
+	client := Client(NewBond(a, nil, 1))
+	within(t, "client gives up", client.Done())
+	if want := `not a Magpie agent: it said "HTTP/1.1"`; !strings.HasSuffix(client.Err().Error(), want) {
+		t.Errorf("%v; want %s", client.Err(), want)
+	}
+	client.Close()
+}
+
+func TestChunksThatCannotBeEndTheBond(t *testing.T) {
+	for name, said := range map[string][]byte{
+		"empty":    appendChunk(nil, 0, nil),
+		"too long": appendChunk(nil, 0, make([]byte, maxChunk+1)),
+		"twice":    appendChunk(appendChunk(nil, 1, []byte("a")), 1, []byte("b")),
+		"backward": appendChunk(appendChunk(nil, 2, []byte("a")), 1, []byte("b")),
+	} {
+		a, b := mustPipe(t)
+		bond := newBond(newBondID(), func() {})
+		bond.join(a, nil, nil)
+		mustWrite(t, b, string(said))
+		mustEnd(t, bond, syscall.EPROTO)
+		if err := bond.Close(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestGathererRefusesPipesThatBelongNowhere(t *testing.T) {
+	over := make(chan struct{})
+	served := make(chan struct{})
+	g := NewGatherer(func(io.ReadWriteCloser) { close(served); <-over })
+	id := newBondID()
+	a, b := mustPipe(t)
+	mustWrite(t, a, string(bondHeader{id: id, count: 3}.append(nil)))
+	var work sync.WaitGroup
+	work.Go(func() { _ = g.Add(b) })
+	within(t, "first pipe is served", served)
+	for said, want := range map[string]string{
+		string(bondHeader{id: newBondID(), index: 1, count: 3}.append(nil)): "add pipe 1 of 3: its bond is over",
+		string(bondHeader{id: id, index: 0, count: 3}.append(nil)):          "add pipe 0 of 3: it is there",
+		string(bondHeader{id: id, index: 3, count: 3}.append(nil)):          "read bond header: pipe 3 of 3",
+		string(bondHeader{id: id, index: 1, count: 17}.append(nil)):         "read bond header: pipe 1 of 17",
+		"GET / HTTP/1.1\r\n\r\n": `not a Magpie client: it said "GET / HT"`,
+	} {
+		a, b := mustPipe(t)
+		mustWrite(t, a, said)
+		if err := g.Add(b); err == nil || err.Error() != want {
+			t.Errorf("add: %v; want %s", err, want)
+		}
+		if _, err := a.Read(make([]byte, 1)); err == nil {
+			t.Errorf("after %s: the pipe is open", want)
+		}
+	}
+	close(over)
+	work.Wait()
+}
+
+func TestSilentPipeIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer a.Close()
+		began := time.Now()
+		err := NewGatherer(nil).Add(b)
+		if err == nil || time.Since(began) != standard.greet {
+			t.Errorf("add: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+func TestPipeThatIsNeverAnsweredDoesNoHarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		served := make(chan io.ReadWriteCloser)
+		g := NewGatherer(func(b io.ReadWriteCloser) { served <- b; _, _ = io.Copy(b, b) })
+		a, b := net.Pipe()
+		go func() { _ = g.Add(b) }()
+		var hole net.Conn
+		bond := NewBond(a, func(context.Context) (io.ReadWriteCloser, error) {
+			near, far := net.Pipe()
+			hole = far
+			go func() { _, _ = io.Copy(io.Discard, far) }()
+			return near, nil
+		}, 2)
+		<-served
+		time.Sleep(standard.greet + time.Second)
+		mustWrite(t, bond, "echo")
+		mustRead(t, bond, "echo")
+		if n := len(pipesOf(bond)); n != 1 {
+			t.Errorf("%d pipes", n)
+		}
+		bond.Close()
+		hole.Close()
+	})
+}
+
+func FuzzBondHeader(f *testing.F) {
+	f.Add(bondHeader{index: 1, count: 2}.append(nil))
+	f.Add([]byte("magpie\x00\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := readBondHeader(iotest.OneByteReader(bytes.NewReader(b)))
+		if err == nil && !bytes.Equal(h.append(nil), b[:bondHeaderSize]) {
+			t.Fatalf("%x reads as %x", b, h.append(nil))
+		}
+	})
+}
+
+// FuzzBond gives a bond garbage on two pipes: it may end, but not hang or panic, and what it gives was said.
+func FuzzBond(f *testing.F) {
+	f.Add(appendChunk(nil, 0, []byte("hello")), appendChunk(nil, 1, []byte("there")))
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		bond := newBond(newBondID(), func() {})
+		for _, said := range [][]byte{one, two} {
+			bond.join(&script{Reader: bytes.NewReader(said)}, nil, nil)
+		}
+		got, err := io.ReadAll(bond)
+		if len(got) > len(one)+len(two) {
+			t.Fatalf("%d bytes of %d, %v", len(got), len(one)+len(two), err)
+		}
+		bond.Close()
+	})
+}
+
+// A script is a pipe that has said all it will.
+type script struct{ *bytes.Reader }
+
+func (*script) Write(b []byte) (int, error) { return len(b), nil }
+func (*script) Close() error                { return nil }

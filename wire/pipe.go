@@ -84,6 +84,9 @@ func (p *pipe) lost(err error) error {
 	if errors.Is(err, io.EOF) {
 		return &Error{Errno: syscall.ECONNRESET, Cause: p.us.peer + " closed the carrier"}
 	}
+	if told := (*Error)(nil); errors.As(err, &told) {
+		return told // by what the pipe is made of, which knows best
+	}
 	return &Error{Errno: syscall.ECONNRESET, Cause: fmt.Sprintf("carrier to %s: %v", p.us.peer, err)}
 }
 
