@@ -98,7 +98,7 @@ func (b *Bond) open(ctx context.Context, header []byte, more func(context.Contex
 	patient, cancel := context.WithTimeout(ctx, standard.greet)
 	defer cancel()
 	stop := context.AfterFunc(patient, func() { conn.Close() })
-	if _, err := conn.Write(header); err == nil {
+	if _, err = conn.Write(header); err == nil {
 		err = readBondAnswer(conn)
 	}
 	if !stop() || err != nil {
