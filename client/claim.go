@@ -2,14 +2,13 @@ package client
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/wire"
@@ -18,138 +17,130 @@ import (
 // maxWaiting bounds the connections of a claim that wait for Accept, like the backlog of listen(2).
 const maxWaiting = 4096
 
-// releaseTimeout bounds how long Close waits for the agent to say that a claim is gone.
+// releaseTimeout bounds how long Close waits for the agents to say that a claim is gone.
 const releaseTimeout = 3 * time.Second
 
-// A Claim is a port of the target whose requests, some or all, come to this session. It is a listener: Accept
-// returns each connection that brings one. Safe for concurrent use.
+// slowReplica is how long a claim that stands on one replica waits for the others: listen(2) cannot wait until one that
+// hangs is given up.
+const slowReplica = 3 * time.Second
+
+// A Claim is a port of the target whose requests, some or all, come to this session: on each replica there is, and on
+// those that come. It is a listener: Accept returns each connection that brings one. Safe for concurrent use.
 type Claim struct {
 	Port  uint16
-	Proof time.Duration // how long a connection of the agent's own took to arrive
+	Proof time.Duration // how long a connection of the agent's own took to arrive, on the slowest replica
 
-	id      uint64
 	session *Session
+	filter  string // as text; empty: whole connections
 	waiting chan *wire.Stream
 	over    chan struct{}
 	once    sync.Once
+
+	mu     sync.Mutex
+	stakes map[*link]*stake
+	closed bool
 
 	release sync.Once
 	err     error // of the release
 }
 
-// A Conflict is the refusal of a claim: a colleague holds requests that it wants.
-type Conflict struct {
-	Port   uint16
-	Holder string // whose session, and what it runs
-	Filter string // what it takes; empty: every connection
-	Since  time.Time
-}
-
-func (c *Conflict) Error() string {
-	what := "every connection"
-	if c.Filter != "" {
-		what = "requests with " + c.Filter
-	}
-	return fmt.Sprintf("port %d: %s takes %s, since %s", c.Port, c.Holder, what, c.Since.Format("15:04:05"))
-}
-
-// Hint names the choices.
-func (c *Conflict) Hint() string {
-	if c.Filter == "" {
-		return "ask for requests of your own with a filter, as in --http-header-filter 'x-user: me': it is asked before theirs"
-	}
-	return "take a filter that no request of theirs can match, or ask them to end their session"
-}
-
-// Unwrap returns EADDRINUSE, which is what listen(2) says of a port that another holds.
-func (c *Conflict) Unwrap() error { return syscall.EADDRINUSE }
-
 // Claim asks for requests of a port: those that the filter matches, or, when it is nil, whole connections. It
-// returns when a connection was seen to arrive. A refusal because of a colleague is a *Conflict.
+// returns when a connection was seen to arrive, on each replica. A refusal because of a colleague is a *Conflict; one
+// replica that refuses is enough.
 func (s *Session) Claim(ctx context.Context, port uint16, filter *filters.Filter) (*Claim, error) {
-	req := &wire.ClaimRequest{Port: uint32(port), Mode: wire.Mode_MODE_STEAL}
-	if filter != nil {
-		req.Filter = filter.String()
-	}
-	s.mu.Lock()
-	s.asking++
-	s.mu.Unlock()
-	defer s.asked()
-	resp, err := s.calls.Claim(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	if taken := resp.GetConflict(); taken != nil {
-		return nil, conflictOf(port, taken)
-	}
-	got := resp.GetClaimed()
-	if got == nil {
-		return nil, &wire.Error{Errno: syscall.EPROTO, Cause: "claim: the agent gave no answer that this client knows"}
-	}
 	c := &Claim{
-		Port: port, Proof: time.Duration(got.SelfTestMicros) * time.Microsecond, id: got.Claim, session: s,
-		waiting: make(chan *wire.Stream, maxWaiting), over: make(chan struct{}),
+		Port: port, session: s, waiting: make(chan *wire.Stream, maxWaiting), over: make(chan struct{}), stakes: map[*link]*stake{},
 	}
-	s.register(c)
-	return c, nil
-}
-
-func conflictOf(port uint16, taken *wire.Conflict) *Conflict {
-	who := taken.GetHolder().GetWho()
-	holder := fmt.Sprintf("%s@%s", who.GetUser(), who.GetHost())
-	if command := who.GetCommand(); command != "" {
-		holder += " (" + command + ")"
+	if filter != nil {
+		c.filter = filter.String()
 	}
-	return &Conflict{Port: port, Holder: oneLine(holder), Filter: taken.GetHeld().GetFilter(), Since: time.Unix(0, taken.GetHeld().GetSinceUnixNanos())}
-}
-
-// maxHolder is what a line has room for.
-const maxHolder = 80
-
-// oneLine makes what a colleague's machine said fit for our terminal: a command may be a script of many lines, or of
-// escape sequences.
-func oneLine(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }), " ")
-	if short := []rune(s); len(short) > maxHolder {
-		s = string(short[:maxHolder-3]) + "..."
-	}
-	return s
-}
-
-// register makes the claim known to incoming connections, those that were faster than the answer included.
-func (s *Session) register(c *Claim) {
-	s.mu.Lock()
-	s.claims[c.id] = c
-	early := s.early[c.id]
-	delete(s.early, c.id)
-	s.mu.Unlock()
-	for _, stream := range early {
-		c.offer(stream)
-	}
-	select {
-	case <-s.done:
-		c.end()
-	default:
+	for {
+		if _, err := s.homeLink(ctx, nil); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		err := c.stake(ctx, s.enlist(c))
+		switch {
+		case ctx.Err() != nil:
+			go c.Close() // an agent that hangs is not to be waited for
+			return nil, ctx.Err()
+		case err != nil:
+			_ = c.Close()
+			return nil, err
+		case c.Replicas() > 0:
+			return c, nil
+		}
 	}
 }
 
-// asked refuses connections of claims that turned out not to be ours.
-func (s *Session) asked() {
+// enlist makes the claim one of the session's, and returns the links that stand. Those that come later see to it
+// themselves.
+func (s *Session) enlist(c *Claim) []*link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.asking--; s.asking > 0 {
-		return
+	if !slices.Contains(s.claims, c) {
+		s.claims = append(s.claims, c)
 	}
-	for id, streams := range s.early {
-		for _, stream := range streams {
-			go stream.Refuse(syscall.ECONNREFUSED)
+	return slices.Clone(s.links)
+}
+
+// stake makes the claim on the links, and fails when one of them refuses. A link that breaks meanwhile is no refusal:
+// whoever takes its place claims anew.
+func (c *Claim) stake(ctx context.Context, links []*link) error {
+	answers, asked := make(chan *stake, len(links)), 0
+	for _, l := range links {
+		if k := c.on(l); k != nil {
+			asked++
+			go k.tell(answers)
 		}
-		delete(s.early, id)
 	}
+	var enough <-chan time.Time
+	for ; asked > 0; asked-- {
+		select {
+		case k := <-answers:
+			if k.refused() {
+				return k.err
+			}
+			if k.err == nil {
+				c.Proof = max(c.Proof, k.proof)
+				if enough == nil {
+					enough = time.After(slowReplica)
+				}
+			}
+		case <-enough:
+			go c.session.refusals(answers, asked)
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// refusals says which of the stakes that nobody waits for any more were refused.
+func (s *Session) refusals(answers <-chan *stake, asked int) {
+	for range asked {
+		if k := <-answers; k.refused() {
+			s.cfg.Step("refused", k.link.replica.on(k.err))
+		}
+	}
+}
+
+// Replicas says on how many replicas the claim stands now.
+func (c *Claim) Replicas() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.stakes {
+		if k.stands() {
+			n++
+		}
+	}
+	return n
 }
 
 // offer queues a connection, or refuses it when nobody takes it.
 func (c *Claim) offer(stream *wire.Stream) {
+	c.session.taken.Add(1)
 	select {
 	case <-c.over:
 	default:
@@ -186,17 +177,39 @@ func (c *Claim) Close() error {
 }
 
 func (c *Claim) letGo() error {
-	c.session.mu.Lock()
-	delete(c.session.claims, c.id)
-	c.session.mu.Unlock()
+	c.session.strike(c)
 	c.end()
+	c.mu.Lock()
+	c.closed = true
+	stakes := c.stakes
+	c.stakes = nil
+	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
-	_, err := c.session.calls.Release(ctx, &wire.ReleaseRequest{Claim: c.id})
-	if c.session.carrier.Err() != nil {
-		return nil // the claim went with the session
+	released := make(chan error, len(stakes))
+	for _, k := range stakes {
+		go func() { released <- k.release(ctx) }()
+	}
+	var err error
+	for range stakes {
+		err = errors.Join(err, <-released)
 	}
 	return err
+}
+
+// release lets a stake of a closed claim go. One that is still on its way is released when it comes: see make.
+func (k *stake) release(ctx context.Context) error {
+	if !k.stands() {
+		return nil
+	}
+	return k.link.release(ctx, k.id)
+}
+
+// strike takes the claim off the session's list.
+func (s *Session) strike(c *Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claims = slices.DeleteFunc(s.claims, func(o *Claim) bool { return o == c })
 }
 
 // end refuses what waits.

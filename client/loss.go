@@ -14,9 +14,14 @@ import (
 	"github.com/magpie-k8s/magpie/wire"
 )
 
-// notGreeted says why no session came of a pipe.
-func (s *Session) notGreeted(err error) error {
-	e := wire.AsError(s.explain(err))
+// notGreeted says why no link came of a pipe.
+func (s *Session) notGreeted(at place, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = &wire.Error{Errno: syscall.ETIMEDOUT, Cause: fmt.Sprintf("no answer for %v", helloTimeout)}
+	} else {
+		err, _ = at.lost(err)
+	}
+	e := wire.AsError(err)
 	e.Cause = "agent: " + e.Cause
 	switch {
 	case e.Advice != "":
@@ -28,32 +33,18 @@ func (s *Session) notGreeted(err error) error {
 	return e
 }
 
-// explain returns what is behind an error of a call or of the carrier: the target that went, the carrier that broke.
-func (s *Session) explain(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return &wire.Error{Errno: syscall.ETIMEDOUT, Cause: fmt.Sprintf("no answer for %v", helloTimeout)}
-	}
-	if gone := s.targetGone(); gone != nil {
-		return gone
-	}
-	if broken := s.carrier.Err(); broken != nil {
-		return broken
-	}
-	return err
-}
-
-// targetGone returns an error if the target is on this host and is no more. An agent that goes with its target has
+// gone returns an error if the target is on this host and is no more. An agent that goes with its target has
 // no time for last words.
-func (s *Session) targetGone() error {
-	if s.cfg.Socket != "" {
+func (h *here) gone() error {
+	if h.cfg.Socket != "" {
 		return nil // it may be on any host
 	}
-	kind, name, _ := strings.Cut(s.cfg.Target, "/")
+	kind, name, _ := strings.Cut(h.cfg.Target, "/")
 	switch {
 	case kind == "pid" && ended(name):
-		return &wire.Error{Errno: syscall.ESRCH, Cause: s.cfg.Target + " has ended", Advice: "is something restarting it? netns/NAME stays when a process ends"}
+		return &wire.Error{Errno: syscall.ESRCH, Cause: h.cfg.Target + " has ended", Advice: "is something restarting it? netns/NAME stays when a process ends"}
 	case kind == "netns" && missing(filepath.Join("/run/netns", name)):
-		return &wire.Error{Errno: syscall.ENOENT, Cause: s.cfg.Target + " is gone", Advice: "ip netns list says what there is"}
+		return &wire.Error{Errno: syscall.ENOENT, Cause: h.cfg.Target + " is gone", Advice: "ip netns list says what there is"}
 	}
 	return nil
 }

@@ -1,129 +1,173 @@
-// Package client brings a session to an agent: it finds or starts the agent beside the target, and offers what the
-// agent can do there. It never runs anything on behalf of the local process and never prints.
+// Package client brings a session to the agents of a target: on this host, or on each of the target's pods. It finds or
+// starts the agents, comes back to them when the way is lost, and offers what they can do there. It never runs anything
+// on behalf of the local process and never prints.
 package client
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
-	"net"
-	"net/netip"
-	"os"
-	"os/user"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/magpie-k8s/magpie/client/agentpod"
+	"github.com/magpie-k8s/magpie/client/cluster"
 	"github.com/magpie-k8s/magpie/wire"
 )
 
-// helloTimeout bounds how long a pipe may take to show that an agent is at its other end. A peer that says nothing at
-// all is given up by the carrier, which knows more, a little earlier.
-const helloTimeout = 11 * time.Second
+// maxAlone is how long a session lives without any agent. Whoever closes the lid for lunch starts again.
+const maxAlone = 10 * time.Minute
+
+// leaveTimeout bounds how long Close waits for the agents to say that the session is over for good.
+const leaveTimeout = 2 * time.Second
 
 // Config says which session to open. Target is required unless Socket names an agent that runs.
 type Config struct {
-	Target  string        // KIND/NAME
-	Socket  string        // unix socket of an agent; empty: it is found or started
+	Target  string        // KIND/NAME: netns/NAME and pid/N are on this host, all else is in the cluster
+	Socket  string        // unix socket of an agent on this host; empty: it is found or started
 	Linger  time.Duration // of an agent that is started for this session
 	Version string        // Magpie's
 	Command []string      // what the session is for, for colleagues to read
 
-	// Step is told of each thing done, for the user to see. Nil is fine.
+	// For targets in a cluster.
+	Cluster  *cluster.Cluster
+	Agent    agentpod.Settings // of agents that are started
+	Replicas string            // AllReplicas, or OneReplica; empty is all
+
+	// Step is told of each thing done, for the user to see: "lost" and "back" are among them later on. It is called
+	// concurrently. Nil is fine.
 	Step func(what, detail string)
 }
 
-// A Session is what one magpie exec has of an agent. It is safe for concurrent use; close it.
+// A Session is what one magpie exec has of the agents of its target. It is safe for concurrent use; close it.
 type Session struct {
-	cfg     Config
-	carrier *wire.Carrier
-	calls   *wire.Caller
-	hello   *wire.HelloResponse
-	taken   atomic.Int64 // connections that came for the local process
+	cfg   Config
+	id    string
+	taken atomic.Int64   // connections that came for the local process
+	stop  func()         // ends the loops
+	work  sync.WaitGroup // the loops
+	leave sync.Once
 
 	done  chan struct{} // closed when the session is over
 	fail  sync.Once
 	cause error // set before done is closed
 
-	mu     sync.Mutex
-	claims map[uint64]*Claim
-	asking int                       // claims whose answer is still on its way
-	early  map[uint64][]*wire.Stream // their connections, which may be faster than the answer
+	mu       sync.Mutex
+	name     string             // what colleagues see, from the first link
+	replicas map[place]*replica // those with a loop
+	seen     int                // replicas ever
+	links    []*link            // those that stand
+	home     *link              // one of them
+	settled  *replica           // whose link was home last
+	ready    bool               // Open has returned
+	alone    *time.Timer        // runs while there are no links
+	changed  chan struct{}      // closed and replaced when links or home change
+	claims   []*Claim
+	watches  []*watch
+	notes    map[string]bool // said, and not to be said again
 }
 
-// Open finds or starts the agent of the target and opens a session.
+// Open finds or starts the agents of the target and opens a session.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Step == nil {
 		cfg.Step = func(string, string) {}
 	}
-	pipe, err := openPipe(ctx, cfg)
+	if cfg.Socket != "" || !cluster.IsClusterTarget(cfg.Target) {
+		return open(ctx, cfg, &here{cfg})
+	}
+	ground, err := newPods(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{
-		cfg: cfg, carrier: wire.Client(pipe), done: make(chan struct{}),
-		claims: map[uint64]*Claim{}, early: map[uint64][]*wire.Stream{},
+	return open(ctx, cfg, ground)
+}
+
+func open(ctx context.Context, cfg Config, g ground) (*Session, error) {
+	places, err := g.places(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.greet(ctx); err != nil {
-		err = s.notGreeted(err)
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Session{
+		cfg: cfg, id: newID(), stop: stop, done: make(chan struct{}),
+		replicas: map[place]*replica{}, changed: make(chan struct{}), notes: map[string]bool{},
+	}
+	if err := s.begin(ctx, life, places); err != nil {
 		s.Close()
 		return nil, err
 	}
-	go s.serve()
+	s.work.Go(func() {
+		if err := g.watch(life, func(now []place) { s.follow(life, now) }); life.Err() == nil {
+			s.end(err)
+		}
+	})
 	return s, nil
 }
 
-func openPipe(ctx context.Context, cfg Config) (net.Conn, error) {
-	if cfg.Socket == "" {
-		return enter(ctx, cfg.Target, cfg.Linger)
-	}
-	pipe, err := (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket)
-	if err != nil {
-		e := wire.AsError(fmt.Errorf("agent: %w", err))
-		e.Advice = "is an agent serving there? Without --agent, magpie finds or starts one"
-		return nil, e
-	}
-	return pipe, nil
+// newID returns what people name a session by: short enough to type.
+func newID() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
-// greet says Hello and hears who is there.
-func (s *Session) greet(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
-	defer cancel()
-	if s.calls, err = s.carrier.Calls(ctx); err != nil {
-		return err
+// begin enters all places at once, and returns when each was entered or refused. One is enough; when there is none, it
+// returns what the first place had against us.
+func (s *Session) begin(ctx, life context.Context, places []place) error {
+	var refused error
+	linked := false
+	for _, r := range s.follow(life, places) {
+		select {
+		case err := <-r.first:
+			linked = linked || err == nil
+			if refused == nil {
+				refused = err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	s.hello, err = s.calls.Hello(ctx, &wire.HelloRequest{Version: s.cfg.Version, Who: self(s.cfg.Command)})
-	if err != nil {
-		return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = true
+	if linked {
+		return nil
 	}
-	s.cfg.Step("agent", fmt.Sprintf("stands beside %s, process %d", s.hello.Target.GetName(), s.hello.AgentPid))
-	for _, m := range s.hello.Target.GetMissing() {
-		s.cfg.Step("without", strings.Join([]string{m.Feature + ": " + m.Cause, m.Hint}, "; "))
-	}
-	return nil
+	return refused
 }
 
-// self tells colleagues whose session this is. Under sudo that is whoever called sudo.
-func self(command []string) *wire.Who {
-	who := &wire.Who{Pid: uint32(os.Getpid()), Command: strings.Join(command, " ")}
-	who.Host, _ = os.Hostname()
-	who.User = os.Getenv("SUDO_USER")
-	if u, err := user.Current(); who.User == "" && err == nil {
-		who.User = u.Username
-	}
-	return who
-}
+// ID is what people name the session by. It is the same on all agents.
+func (s *Session) ID() string { return s.id }
 
 // Name is what colleagues see of the session.
-func (s *Session) Name() string { return s.hello.Name }
+func (s *Session) Name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name
+}
 
-// Done is closed when the session is over: closed, or lost.
+// Replicas says on how many replicas the session stands now.
+func (s *Session) Replicas() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.links)
+}
+
+// Tally says how much came for the local process.
+func (s *Session) Tally() string {
+	if n := s.taken.Load(); n != 1 {
+		return fmt.Sprintf("%d connections", n)
+	}
+	return "1 connection"
+}
+
+// Done is closed when the session is over: closed, stopped, or lost for good.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Err returns why the session was lost; nil while it is not, or after Close.
+// Err returns why the session ended; nil while it has not, or after Close.
 func (s *Session) Err() error {
 	select {
 	case <-s.done:
@@ -136,184 +180,73 @@ func (s *Session) Err() error {
 // Close ends the session: its claims go, and what they took is passed to the original again.
 func (s *Session) Close() error {
 	s.end(nil)
-	if s.calls != nil {
-		s.calls.Close()
-	}
-	return s.carrier.Close()
+	s.leave.Do(s.leaveAll)
+	s.work.Wait()
+	return nil
 }
 
+// end is the end for all who wait for something of the session.
 func (s *Session) end(cause error) {
 	s.fail.Do(func() {
 		s.cause = cause
 		close(s.done)
+		s.stop()
+		s.mu.Lock()
+		claims := s.claims
+		s.claims = nil
+		s.lockedAccompany()
+		s.mu.Unlock()
+		for _, c := range claims {
+			c.end()
+		}
 	})
 }
 
-// serve takes the streams that the agent opens, until the carrier is over, and then ends the claims.
-func (s *Session) serve() {
-	for {
-		stream, err := s.carrier.Accept()
-		if err != nil {
-			s.end(s.explain(err))
-			s.endClaims()
-			return
-		}
-		go s.incoming(stream)
-	}
-}
-
-// incoming brings a connection to its claim.
-func (s *Session) incoming(stream *wire.Stream) {
-	open, err := stream.Opening()
-	if err != nil {
-		return // refused and closed
-	}
-	in := open.GetIncoming()
-	if in == nil {
-		_ = stream.Refuse(&wire.Error{Errno: syscall.EOPNOTSUPP, Cause: fmt.Sprintf("an agent cannot open %T", open.What)})
-		return
-	}
-	s.taken.Add(1)
+// leaveAll tells the agents that the session is over for good, all at once.
+func (s *Session) leaveAll() {
 	s.mu.Lock()
-	claim := s.claims[in.Claim]
-	if claim == nil && s.asking > 0 && len(s.early[in.Claim]) < maxWaiting {
-		s.early[in.Claim] = append(s.early[in.Claim], stream)
-		s.mu.Unlock()
-		return
-	}
+	links := s.links
 	s.mu.Unlock()
-	if claim == nil {
-		_ = stream.Refuse(syscall.ECONNREFUSED)
-		return
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	var leaving sync.WaitGroup
+	for _, l := range links {
+		leaving.Go(func() { l.leave(ctx) })
 	}
-	claim.offer(stream)
+	leaving.Wait()
 }
 
-func (s *Session) endClaims() {
-	s.mu.Lock()
-	claims := s.claims
-	s.claims = map[uint64]*Claim{}
-	s.mu.Unlock()
-	for _, c := range claims {
-		c.end()
-	}
-}
-
-// Tally says how much came for the local process.
-func (s *Session) Tally() string {
-	if n := s.taken.Load(); n != 1 {
-		return fmt.Sprintf("%d connections", n)
-	}
-	return "1 connection"
-}
-
-// Environment returns the variables of the original, NAME=value.
-func (s *Session) Environment(ctx context.Context) ([]string, error) {
-	resp, err := s.calls.Environment(ctx, &wire.EnvironmentRequest{})
-	if err != nil {
-		return nil, s.explain(err)
-	}
-	env := make([]string, 0, len(resp.Variables))
-	for _, kv := range resp.Variables {
-		env = append(env, string(kv))
-	}
-	return env, nil
-}
-
-// Names are the files by which the target resolves names, as it sees them.
-type Names struct {
-	ResolvConf, Hosts, Nsswitch []byte
-	Hostname                    string
-}
-
-// Names asks the agent for them.
-func (s *Session) Names(ctx context.Context) (Names, error) {
-	resp, err := s.calls.Names(ctx, &wire.NamesRequest{})
-	if err != nil {
-		return Names{}, s.explain(err)
-	}
-	return Names{ResolvConf: resp.ResolvConf, Hosts: resp.Hosts, Nsswitch: resp.NsswitchConf, Hostname: resp.Hostname}, nil
-}
-
-// A Conn is a connection in the target: one that the local process made, or one that came for it.
-type Conn interface {
-	net.Conn
-	CloseWrite() error
-}
-
-// Dial connects from the target; network is tcp or udp. Its errors carry the errno that the target got. With udp,
-// one Write or Read is one datagram.
-func (s *Session) Dial(ctx context.Context, network string, to netip.AddrPort) (Conn, error) {
-	connect := &wire.Connect{Network: wire.Network_NETWORK_TCP, To: wire.AddressOf(to)}
-	if network == "udp" {
-		connect.Network = wire.Network_NETWORK_UDP
-	}
-	stream, err := s.carrier.Open(ctx, &wire.Open{What: &wire.Open_Connect{Connect: connect}})
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.Opened(ctx); err != nil {
-		stream.Close()
-		return nil, err
-	}
-	if network == "udp" {
-		return datagrams{wire.NewDatagrams(stream), stream}, nil
-	}
-	return stream, nil
-}
-
-// datagrams is a Conn whose writes are datagrams.
-type datagrams struct {
-	*wire.Datagrams
-	stream *wire.Stream
-}
-
-func (d datagrams) CloseWrite() error { return d.stream.CloseWrite() }
-
-// An Exchange is a request that was routed on one of the session's ports, and its answer.
-type Exchange struct {
-	Session  string // who answered; empty: the original
-	Client   netip.AddrPort
-	Method   string
-	Path     string
-	Status   int
-	Duration time.Duration
-	Lost     int // exchanges before this one that came too fast to be told
-}
-
-// Watch tells of each exchange on the ports that are claimed from now on, until ctx or the session ends.
-func (s *Session) Watch(ctx context.Context, told func(Exchange)) (wait func() error, err error) {
-	stream, err := s.carrier.Open(ctx, &wire.Open{What: &wire.Open_Watch{Watch: &wire.Watch{}}})
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.Opened(ctx); err != nil {
-		stream.Close()
-		return nil, err
-	}
-	return func() error {
-		defer stream.Close()
-		defer context.AfterFunc(ctx, func() { stream.Close() })()
-		return follow(stream, told)
-	}, nil
-}
-
-func follow(stream *wire.Stream, told func(Exchange)) error {
-	for {
-		e, err := stream.Receive()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
+// lockedAccompany sees to it that a session does not live on without agents for ever.
+func (s *Session) lockedAccompany() {
+	switch {
+	case len(s.links) > 0 || s.over():
+		if s.alone != nil {
+			s.alone.Stop()
+			s.alone = nil
 		}
-		if err != nil {
-			return err
-		}
-		client, err := e.Client.AddrPort()
-		if err != nil {
-			return err
-		}
-		told(Exchange{
-			Session: e.Session, Client: client, Method: string(e.Method), Path: string(e.Path), Status: int(e.Status),
-			Duration: time.Duration(e.DurationMicros) * time.Microsecond, Lost: int(e.Lost),
+	case s.alone == nil:
+		s.alone = time.AfterFunc(maxAlone, func() {
+			s.end(&wire.Error{
+				Errno: syscall.ENETUNREACH, Cause: fmt.Sprintf("no agent of %s could be reached for %v", s.cfg.Target, maxAlone),
+				Advice: "magpie doctor --target " + s.cfg.Target + " says what is in the way",
+			})
 		})
 	}
+}
+
+func (s *Session) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// errOver is what those hear who want something of a session that is over.
+func (s *Session) errOver() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return &wire.Error{Errno: syscall.ENETUNREACH, Cause: "the session is over"}
 }

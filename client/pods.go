@@ -1,0 +1,172 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/magpie-k8s/magpie/client/agentpod"
+	"github.com/magpie-k8s/magpie/client/cluster"
+	"github.com/magpie-k8s/magpie/wire"
+)
+
+// Values of Config.Replicas.
+const (
+	AllReplicas = "all"
+	OneReplica  = "one"
+)
+
+// pods are the ground of a target in a cluster: its ready replicas, or one of them.
+type pods struct {
+	cfg    Config
+	target cluster.Target
+
+	mu    sync.Mutex
+	known map[string]*pod // by UID: a pod that is not ready for a while is the same place when it is back
+	one   *pod            // with OneReplica: the one that was chosen
+}
+
+func newPods(cfg Config) (*pods, error) {
+	if cfg.Cluster == nil {
+		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("target %s: no cluster to look in", cfg.Target), Advice: "netns/NAME and pid/N are targets on this host"}
+	}
+	target, err := cluster.ParseTarget(cfg.Target)
+	if err != nil {
+		return nil, err
+	}
+	return &pods{cfg: cfg, target: target, known: map[string]*pod{}}, nil
+}
+
+func (g *pods) places(ctx context.Context) ([]place, error) {
+	if g.target.Kind == cluster.KindNone {
+		return []place{g.nowhere()}, nil
+	}
+	found, err := g.cfg.Cluster.Pods(ctx, g.target)
+	if err != nil {
+		return nil, err
+	}
+	return g.choose(found), nil
+}
+
+// nowhere is the place of a session without a pod: an agent in a pod of its own.
+func (g *pods) nowhere() *pod {
+	return &pod{cfg: g.cfg, now: cluster.Pod{Namespace: g.cfg.Cluster.Namespace()}}
+}
+
+func (g *pods) watch(ctx context.Context, seen func([]place)) error {
+	if g.target.Kind == cluster.KindNone {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return g.cfg.Cluster.Watch(ctx, g.target, func(now []cluster.Pod) { seen(g.choose(now)) })
+}
+
+// choose makes places of pods; of one pod only, the same one as long as it is there, when that was asked for.
+func (g *pods) choose(now []cluster.Pod) []place {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var chosen []place
+	for _, p := range now {
+		known := g.known[p.UID]
+		if known == nil {
+			known = &pod{cfg: g.cfg}
+			g.known[p.UID] = known
+		}
+		known.update(p)
+		chosen = append(chosen, known)
+	}
+	if g.cfg.Replicas != OneReplica || len(chosen) == 0 {
+		return chosen
+	}
+	if g.one == nil || !slices.Contains(chosen, place(g.one)) {
+		g.one = chosen[0].(*pod)
+	}
+	return []place{g.one}
+}
+
+// pod is a replica in a cluster, as a place.
+type pod struct {
+	cfg Config
+
+	entering sync.Mutex // one at a time
+	agent    *agentpod.Agent
+
+	mu  sync.Mutex
+	now cluster.Pod
+}
+
+func (p *pod) update(now cluster.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = now
+}
+
+func (p *pod) current() cluster.Pod {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
+}
+
+func (p *pod) String() string {
+	if now := p.current(); now.Name != "" {
+		return now.String()
+	}
+	return cluster.KindNone
+}
+
+// redialTimeout is for an agent that was there a moment ago.
+const redialTimeout = 10 * time.Second
+
+// enter dials the agent that was there last time, and finds or starts one when that has left.
+func (p *pod) enter(ctx context.Context) (io.ReadWriteCloser, string, error) {
+	p.entering.Lock()
+	defer p.entering.Unlock()
+	if p.agent != nil {
+		pipe, err := p.dial(ctx)
+		if err == nil || !errors.Is(err, agentpod.ErrGone) {
+			return pipe, p.agent.Target(), err
+		}
+		p.agent.Close()
+		p.agent = nil
+	}
+	for {
+		agent, err := agentpod.Enter(ctx, p.cfg.Cluster, p.current(), p.cfg.Agent, p.cfg.Version, p.cfg.Linger, p.cfg.Step)
+		if err != nil {
+			return nil, "", err
+		}
+		p.agent = agent
+		pipe, err := p.dial(ctx)
+		if !errors.Is(err, agentpod.ErrGone) {
+			return pipe, p.agent.Target(), err
+		}
+		p.agent.Close() // it was about to leave
+		p.agent = nil
+		if !pause(ctx, firstPause) {
+			return nil, "", ctx.Err()
+		}
+	}
+}
+
+func (p *pod) dial(ctx context.Context) (io.ReadWriteCloser, error) {
+	ctx, cancel := context.WithTimeout(ctx, redialTimeout)
+	defer cancel()
+	return p.agent.Dial(ctx)
+}
+
+// lost: whatever took the link away, the pod may be there still, and the way to it back soon.
+func (p *pod) lost(why error) (error, bool) { return why, false }
+
+func (p *pod) leave() error {
+	p.entering.Lock()
+	defer p.entering.Unlock()
+	if p.agent == nil {
+		return nil
+	}
+	defer func() { p.agent = nil }()
+	return p.agent.Close()
+}

@@ -1,0 +1,168 @@
+package client
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/magpie-k8s/magpie/wire"
+)
+
+// A stake is a claim's part on one link.
+type stake struct {
+	link  *link
+	claim *Claim
+	done  chan struct{} // closed when the agent has answered
+
+	// Set before done is closed.
+	id    uint64
+	proof time.Duration
+	err   error
+}
+
+// on returns the claim's stake on a link, which is made if there is none yet; nil when the claim is closed.
+func (c *Claim) on(l *link) *stake {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	k := c.stakes[l]
+	if k == nil {
+		k = &stake{link: l, claim: c, done: make(chan struct{})}
+		c.stakes[l] = k
+		go k.make()
+	}
+	return k
+}
+
+// make asks the agent, whoever waits for the answer: what is not wanted any more when it comes is released again.
+func (k *stake) make() {
+	k.id, k.proof, k.err = k.link.claim(k.claim)
+	close(k.done)
+	if k.err == nil && k.claim.isClosed() {
+		_ = k.link.release(context.Background(), k.id)
+	}
+}
+
+// stands reports whether the agent gave what was asked for.
+func (k *stake) stands() bool {
+	select {
+	case <-k.done:
+		return k.err == nil
+	default:
+		return false
+	}
+}
+
+// refused reports whether the agent said no to what is still wanted. A link that broke is no answer.
+func (k *stake) refused() bool {
+	return k.err != nil && k.link.carrier.Err() == nil && !k.claim.isClosed()
+}
+
+// tell passes the stake on when the agent has answered.
+func (k *stake) tell(answers chan<- *stake) {
+	<-k.done
+	answers <- k
+}
+
+func (c *Claim) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+// forget drops the stake on a link that is over.
+func (c *Claim) forget(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.stakes, l)
+}
+
+// claim makes a claim on this agent and returns when a connection was seen to arrive.
+func (l *link) claim(c *Claim) (id uint64, proof time.Duration, err error) {
+	l.mu.Lock()
+	l.asking++
+	l.mu.Unlock()
+	defer l.answered()
+	resp, err := l.calls.Claim(context.Background(), &wire.ClaimRequest{Port: uint32(c.Port), Mode: wire.Mode_MODE_STEAL, Filter: c.filter})
+	if err != nil {
+		return 0, 0, l.explain(err)
+	}
+	if taken := resp.GetConflict(); taken != nil {
+		return 0, 0, conflictOf(c.Port, taken)
+	}
+	got := resp.GetClaimed()
+	if got == nil {
+		return 0, 0, &wire.Error{Errno: syscall.EPROTO, Cause: "claim: the agent gave no answer that this client knows"}
+	}
+	l.register(got.Claim, c)
+	return got.Claim, time.Duration(got.SelfTestMicros) * time.Microsecond, nil
+}
+
+// register makes a claim known to incoming connections, those that were faster than the answer included.
+func (l *link) register(id uint64, c *Claim) {
+	l.mu.Lock()
+	l.claims[id] = c
+	early := l.early[id]
+	delete(l.early, id)
+	l.mu.Unlock()
+	for _, stream := range early {
+		c.offer(stream)
+	}
+}
+
+// answered refuses connections of claims that turned out not to be ours.
+func (l *link) answered() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asking--; l.asking > 0 {
+		return
+	}
+	for id, streams := range l.early {
+		for _, stream := range streams {
+			go stream.Refuse(syscall.ECONNREFUSED)
+		}
+		delete(l.early, id)
+	}
+}
+
+// connection brings a connection to its claim.
+func (l *link) connection(stream *wire.Stream, id uint64) {
+	l.mu.Lock()
+	c := l.claims[id]
+	if c == nil && l.asking > 0 && len(l.early[id]) < maxWaiting {
+		l.early[id] = append(l.early[id], stream)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	if c == nil {
+		_ = stream.Refuse(syscall.ECONNREFUSED)
+		return
+	}
+	c.offer(stream)
+}
+
+// release lets a claim go on this agent.
+func (l *link) release(ctx context.Context, id uint64) error {
+	l.mu.Lock()
+	delete(l.claims, id)
+	l.mu.Unlock()
+	_, err := l.calls.Release(ctx, &wire.ReleaseRequest{Claim: id})
+	if l.carrier.Err() != nil {
+		return nil // it went with the link
+	}
+	return err
+}
+
+// drop makes the claims forget a link that is over.
+func (l *link) drop() {
+	l.mu.Lock()
+	claims := l.claims
+	l.claims, l.early = map[uint64]*Claim{}, map[uint64][]*wire.Stream{}
+	l.mu.Unlock()
+	for _, c := range claims {
+		c.forget(l)
+	}
+}
