@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // as kubectl: OIDC, and words for the providers that are gone
 	"k8s.io/client-go/rest"
 )
@@ -23,11 +24,15 @@ const (
 	burst, rate = 200, 50
 )
 
+// keepAlive finds a watch whose path is gone in 15 s: a watch sends nothing, so nothing else would tell before HTTP/2's ping, after 45 s.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 2}
+
 // A Cluster is an API server as the developer's kubeconfig names it. It is safe for concurrent use and needs no closing.
 type Cluster struct {
 	config    *rest.Config
 	typed     kubernetes.Interface
-	dynamic   dynamic.Interface
+	dynamic   dynamic.Interface  // for kinds by their names
+	metadata  metadata.Interface // for names and owners: pod templates are long
 	namespace string
 	context   string
 }
@@ -50,7 +55,7 @@ func Connect(f *Flags) (*Cluster, error) {
 func (c *Cluster) open() error {
 	c.config.QPS, c.config.Burst = rate, burst
 	if c.config.Dial == nil {
-		c.config.Dial = (&net.Dialer{Timeout: c.dialPatience(), KeepAlive: dialTimeout}).DialContext
+		c.config.Dial = (&net.Dialer{Timeout: c.dialPatience(), KeepAliveConfig: keepAlive}).DialContext
 	}
 	binary := rest.CopyConfig(c.config)
 	binary.ContentType = "application/vnd.kubernetes.protobuf"
@@ -62,9 +67,12 @@ func (c *Cluster) open() error {
 	return c.openWith(binary, shared)
 }
 
-// openWith makes both clients over one set of connections.
+// openWith makes all clients over one set of connections.
 func (c *Cluster) openWith(binary *rest.Config, shared *http.Client) (err error) {
 	if c.typed, err = kubernetes.NewForConfigAndClient(binary, shared); err != nil {
+		return Explain("read kubeconfig", err)
+	}
+	if c.metadata, err = metadata.NewForConfigAndClient(c.config, shared); err != nil {
 		return Explain("read kubeconfig", err)
 	}
 	if c.dynamic, err = dynamic.NewForConfigAndClient(c.config, shared); err != nil {

@@ -39,11 +39,16 @@ func (e *NotFound) Hint() string { return e.Advice }
 // NotReady is the error for a target that is there and has no pod that could be used.
 type NotReady struct {
 	What   string // deploy/ems
-	Waits  string // what it waits for: pod ems-1: container web: ImagePullBackOff: ...
+	Waits  string // what it waits for: ems-1: container web waits: ImagePullBackOff: …
 	Advice string // see Hint
 }
 
-func (e *NotReady) Error() string { return fmt.Sprintf("%s has no ready pod: %s", e.What, e.Waits) }
+func (e *NotReady) Error() string {
+	if strings.HasPrefix(e.What, KindPod+"/") {
+		return fmt.Sprintf("%s is not ready: %s", e.What, e.Waits)
+	}
+	return fmt.Sprintf("%s has no ready pod: %s", e.What, e.Waits)
+}
 
 // Hint says how to learn more.
 func (e *NotReady) Hint() string { return e.Advice }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/magpie-k8s/magpie/internal/nearest"
@@ -26,21 +27,26 @@ const (
 	KindNone        = "none"  // no pod: a session with the cluster's network and names
 )
 
-// words lists what kubectl takes for each kind: short, singular, plural, the kind itself; and the API group.
+// words lists what kubectl takes for each kind: short, singular, plural, the kind itself; and where the API has it.
 var words = []struct {
-	kind, group string
-	also        []string
+	kind     string
+	resource schema.GroupVersionResource
+	also     []string
 }{
-	{KindPod, "", []string{"po", "pods"}},
-	{KindDeployment, "apps", []string{"deployment", "deployments"}},
-	{KindStatefulSet, "apps", []string{"statefulset", "statefulsets"}},
-	{KindReplicaSet, "apps", []string{"replicaset", "replicasets"}},
-	{KindDaemonSet, "apps", []string{"daemonset", "daemonsets"}},
-	{KindJob, "batch", []string{"jobs"}},
-	{KindCronJob, "batch", []string{"cj", "cronjobs"}},
-	{KindRollout, "argoproj.io", []string{"ro", "rollouts"}},
-	{KindService, "", []string{"service", "services"}},
-	{KindLabel, "", []string{"labels", "selector"}},
+	{KindPod, resource("", "v1", "pods"), []string{"po", "pods"}},
+	{KindDeployment, resource("apps", "v1", "deployments"), []string{"deployment", "deployments"}},
+	{KindStatefulSet, resource("apps", "v1", "statefulsets"), []string{"statefulset", "statefulsets"}},
+	{KindReplicaSet, resource("apps", "v1", "replicasets"), []string{"replicaset", "replicasets"}},
+	{KindDaemonSet, resource("apps", "v1", "daemonsets"), []string{"daemonset", "daemonsets"}},
+	{KindJob, resource("batch", "v1", "jobs"), []string{"jobs"}},
+	{KindCronJob, resource("batch", "v1", "cronjobs"), []string{"cj", "cronjobs"}},
+	{KindRollout, resource("argoproj.io", "v1alpha1", "rollouts"), []string{"ro", "rollouts"}},
+	{KindService, resource("", "v1", "services"), []string{"service", "services"}},
+	{KindLabel, schema.GroupVersionResource{}, []string{"labels"}},
+}
+
+func resource(group, version, name string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: group, Version: version, Resource: name}
 }
 
 // here are kinds of targets on this machine, which no cluster knows.
@@ -151,11 +157,21 @@ func kindOf(word string) string {
 		if word != w.kind && !slices.Contains(w.also, word) {
 			continue
 		}
-		if !qualified || group == w.group || strings.HasSuffix(group, "."+w.group) {
+		if !qualified || group == w.resource.Group || strings.HasSuffix(group, "."+w.resource.Group) {
 			return w.kind
 		}
 	}
 	return ""
+}
+
+// resourceOf is where the API has targets of a kind; zero for label and none.
+func resourceOf(kind string) schema.GroupVersionResource {
+	for _, w := range words {
+		if w.kind == kind {
+			return w.resource
+		}
+	}
+	return schema.GroupVersionResource{}
 }
 
 func unknownKind(text, word, rest string) error {
