@@ -3,6 +3,7 @@ package target
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,8 +13,76 @@ import (
 
 // cgroupOf finds the directory of the nearest cgroup v2 that holds all these processes, or says why there is none.
 func cgroupOf(all []*process) (dir, missing string) {
+	return locate(func() (string, error) { return commonPath(all) })
+}
+
+// podCgroupOf finds the directory of the cgroup v2 of a process' pod, which holds each container that the pod has or gets; where there are no pods, of its
+// container.
+func podCgroupOf(p *process) (dir, missing string) {
+	return locate(func() (string, error) {
+		path, err := commonPath([]*process{p})
+		if at, ok := placeIn(path); ok && at.isPod() {
+			path = at.pod
+		}
+		return path, err
+	})
+}
+
+// errHidden says that paths of cgroups are of no use in our view. A container of cgroup v2 has a cgroup namespace of its own, as a rule, and sees others as
+// /../../…
+var errHidden = errors.New("our own cgroup namespace hides the target's cgroup")
+
+// locate finds the directory of the cgroup v2 that name returns: in our own view, or else in that of process 1.
+func locate(name func() (path string, err error)) (dir, missing string) {
+	dir, err := locateHere(name)
+	if errors.Is(err, errHidden) {
+		if there := inViewOf1(func() error { dir, err = locateHere(name); return nil }); there != nil {
+			err = errors.Join(err, there)
+		}
+	}
+	if err != nil {
+		return "", strings.ReplaceAll(err.Error(), "\n", ": ")
+	}
+	return dir, ""
+}
+
+func locateHere(name func() (path string, err error)) (dir string, err error) {
+	path, err := name()
+	if err != nil {
+		return "", err
+	}
+	for _, viewer := range []string{"self", "1"} {
+		if dir, ok := inMount(viewer, path); ok {
+			return dir, nil
+		}
+	}
+	if isOutside(path) {
+		return "", errHidden
+	}
+	return "", errors.New("cgroup v2 is not mounted")
+}
+
+func isOutside(path string) bool { return strings.HasPrefix(path, "/..") }
+
+// inViewOf1 runs fn on a thread that sees cgroups as process 1 does. The kernel asks for CAP_SYS_ADMIN.
+func inViewOf1(fn func() error) error {
+	view, err := os.Open("/proc/1/ns/cgroup")
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	return onThread(func() error {
+		if err := unix.Setns(int(view.Fd()), unix.CLONE_NEWCGROUP); err != nil {
+			return os.NewSyscallError("setns", err)
+		}
+		return fn()
+	})
+}
+
+// commonPath returns the path of the nearest cgroup v2 that holds all these processes, in our view.
+func commonPath(all []*process) (string, error) {
 	if len(all) == 0 {
-		return "", "no process runs there"
+		return "", errors.New("no process runs there")
 	}
 	common, found := "", false
 	for _, p := range all {
@@ -24,32 +93,29 @@ func cgroupOf(all []*process) (dir, missing string) {
 		path, ok := unifiedPath(b)
 		switch {
 		case !ok:
-			return "", "this host has no cgroup v2"
-		case strings.HasPrefix(path, "/.."):
-			return "", "our own cgroup namespace hides the target's cgroup"
+			return "", errors.New("this host has no cgroup v2")
 		case !found:
 			common, found = path, true
+		case isOutside(path) || isOutside(common):
+			return "", errHidden // those cannot be compared
 		default:
 			common = ancestor(common, path)
 		}
 	}
 	if !found {
-		return "", "its processes ended just now"
+		return "", errors.New("its processes ended just now")
 	}
-	for _, viewer := range []string{"self", "1"} {
-		if dir, ok := inMount(viewer, common); ok {
-			return dir, ""
-		}
-	}
-	return "", "cgroup v2 is not mounted"
+	return common, nil
 }
+
+// deleted is what the kernel adds to a cgroup that was removed; a process in it keeps it.
+const deleted = " (deleted)"
 
 // unifiedPath finds the v2 line in a proc_pid_cgroup file, cgroups(7).
 func unifiedPath(b []byte) (string, bool) {
 	for line := range bytes.Lines(b) {
 		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
-			// A process keeps a cgroup that was removed since.
-			return strings.TrimSuffix(strings.TrimSuffix(string(path), "\n"), " (deleted)"), true
+			return strings.TrimSuffix(strings.TrimSuffix(string(path), "\n"), deleted), true
 		}
 	}
 	return "", false

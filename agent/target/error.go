@@ -30,23 +30,25 @@ func (e *Error) Hint() string { return e.hint }
 
 // The kinds of targets.
 const (
-	kindNetns = "netns"
-	kindPID   = "pid"
+	kindNetns     = "netns"
+	kindPID       = "pid"
+	kindContainer = "container"
+	kindNone      = "none"
 )
 
-const grammar = "a target is netns/NAME or pid/N"
+const grammar = "a target is netns/NAME, pid/N, container/ID or none"
 
-// clusterKinds are known words that this Magpie cannot do anything with yet.
+// clusterKinds are what a client finds in a cluster: an agent is told the container.
 var clusterKinds = []string{
-	"container", "pod", "deploy", "deployment", "sts", "statefulset", "rs", "replicaset", "ds", "daemonset", "job", "cronjob", "rollout", "svc",
-	"service", "label", "none",
+	"pod", "deploy", "deployment", "sts", "statefulset", "rs", "replicaset", "ds", "daemonset", "job", "cronjob", "rollout", "svc",
+	"service", "label",
 }
 
 // parse splits a target into its kind and the rest.
 func parse(name string) (kind, rest string, err error) {
 	kind, rest, split := strings.Cut(name, "/")
 	switch {
-	case split && rest != "" && (kind == kindNetns || kind == kindPID):
+	case split && rest != "" && (kind == kindNetns || kind == kindPID || kind == kindContainer), name == kindNone:
 		return kind, rest, nil
 	case name == "":
 		return "", "", &Error{"target: none is given", syscall.EINVAL, grammar}
@@ -58,7 +60,7 @@ func parse(name string) (kind, rest string, err error) {
 		return "", "", &Error{fmt.Sprintf("target %q: kind %q is not supported yet", name, kind), syscall.EOPNOTSUPP, grammar}
 	}
 	hint := grammar
-	if near := nearest.Word(kind, []string{kindNetns, kindPID}); near != "" {
+	if near := nearest.Word(kind, []string{kindNetns, kindPID, kindContainer}); near != "" {
 		hint = "did you mean " + near + "/" + rest + "?"
 	}
 	return "", "", &Error{fmt.Sprintf("target %q: there is no kind %q", name, kind), syscall.EINVAL, hint}
@@ -82,6 +84,8 @@ func explain(name string, err error) error {
 	switch {
 	case errors.As(err, &known) && known.hint != "":
 		hint = known.hint
+	case errors.Is(err, fs.ErrPermission) && strings.HasPrefix(name, kindContainer+"/"):
+		hint = "the agent needs root and the capabilities SYS_ADMIN and SYS_PTRACE"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "it needs root: sudo"
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, fs.ErrInvalid):

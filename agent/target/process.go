@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -100,22 +100,84 @@ func (p *process) openRoot() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "/"), nil
 }
 
-// startTime is field 22 of proc_pid_stat(5); the name in field 2 may hold anything, so we count from its end.
+// Fields of proc_pid_stat(5), by their numbers there.
+const (
+	startTime = 22
+	envStart  = 50
+	envEnd    = 51
+)
+
 func (p *process) startTime() (uint64, error) {
-	stat, err := p.read("stat")
+	fields, err := p.stat(startTime)
 	if err != nil {
 		return 0, err
 	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const startTime = 22 - 3
-	if len(fields) <= startTime {
-		return 0, fmt.Errorf("read /proc/%d/stat: %w", p.pid, io.ErrUnexpectedEOF)
+	return fields[0], nil
+}
+
+// stat returns numbers out of proc_pid_stat(5). The name in field 2 may hold anything, so we count from its end.
+func (p *process) stat(numbers ...int) ([]uint64, error) {
+	b, err := p.read("stat")
+	if err != nil {
+		return nil, err
 	}
-	return strconv.ParseUint(string(fields[startTime]), 10, 64)
+	const first = 3
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	var values []uint64
+	for _, n := range numbers {
+		if len(fields) <= n-first {
+			return nil, fmt.Errorf("read /proc/%d/stat: %w", p.pid, io.ErrUnexpectedEOF)
+		}
+		v, err := strconv.ParseUint(string(fields[n-first]), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read /proc/%d/stat: %w", p.pid, err)
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+// environmentInMemory reads what environ shows where it lies. The right to trace the process is enough for that; the file itself belongs to the process'
+// user, and to open it takes the right to read all files, which is more than we want to have.
+func (p *process) environmentInMemory() ([]byte, error) {
+	bounds, err := p.stat(envStart, envEnd)
+	if err != nil {
+		return nil, err
+	}
+	start, end := bounds[0], bounds[1]
+	if start == 0 || end < start || end-start > maxProcFile {
+		return nil, fmt.Errorf("read /proc/%d/environ: %w", p.pid, fs.ErrPermission) // stat(5) hides it, too
+	}
+	b := make([]byte, end-start)
+	if len(b) == 0 {
+		return nil, nil
+	}
+	local := []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}
+	n, err := unix.ProcessVMReadv(p.pid, local, []unix.RemoteIovec{{Base: uintptr(start), Len: len(b)}}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read environment in memory: %w", err)
+	}
+	return b[:n], nil
+}
+
+// place returns in which container the process is.
+func (p *process) place() (place, error) {
+	b, err := p.read("cgroup")
+	if err != nil {
+		return place{}, err
+	}
+	at, ok := placeOf(b)
+	if !ok {
+		return place{}, errors.New("it left its container")
+	}
+	return at, nil
 }
 
 func (p *process) environment() ([]string, error) {
 	b, err := p.read("environ")
+	if errors.Is(err, fs.ErrPermission) {
+		b, err = p.environmentInMemory()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +191,7 @@ func (p *process) environment() ([]string, error) {
 	return env, nil
 }
 
-// hostname asks the kernel inside the process' UTS namespace. The thread that goes there does not come back.
+// hostname asks the kernel inside the process' UTS namespace.
 func (p *process) hostname() (string, error) {
 	fd, err := unix.Openat(int(p.dir.Fd()), "ns/uts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -137,16 +199,13 @@ func (p *process) hostname() (string, error) {
 	}
 	defer unix.Close(fd)
 	var name unix.Utsname
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := unix.Setns(fd, unix.CLONE_NEWUTS)
-		if err == nil {
-			err = unix.Uname(&name)
+	err = onThread(func() error {
+		if err := unix.Setns(fd, unix.CLONE_NEWUTS); err != nil {
+			return err
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+		return unix.Uname(&name)
+	})
+	if err != nil {
 		return "", err
 	}
 	return strings.ToValidUTF8(unix.ByteSliceToString(name.Nodename[:]), "?"), nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -20,20 +21,31 @@ import (
 
 // A Target is one that was found. It is safe for concurrent use; whoever found it closes it.
 type Target struct {
-	// Name is as it was asked for: netns/NAME or pid/N.
+	// Name is as it was asked for: netns/NAME, pid/N, container/ID or none.
 	Name string
 	NS   *netns.NS
-	// PID is a process that speaks for the target: the one asked for; or, in a netns/NAME, the oldest that listened on a TCP port when the target
-	// was found, else the oldest. 0: nothing ran there.
+	// PID is a process that speaks for the target: the one asked for; or, in a netns/NAME or container/ID, the oldest that listened on a TCP port when
+	// the target was found, else the oldest. 0: nothing ran there.
 	PID int
-	// Cgroup is the directory of the cgroup v2 that holds all processes of the target; "" if there is none, and CgroupMissing says why.
+	// Cgroup is the directory of the cgroup v2 that holds all processes of the target; "" if there is none, and CgroupMissing says why. For a
+	// container/ID it holds the whole pod.
 	Cgroup, CgroupMissing string
 
+	kind  string
 	alias string // the NAME of a netns/NAME
+	place place  // of a container/ID
 	root  *os.File
+	seen  sights
 
 	mu      sync.Mutex
 	process *process // of PID, or of one that took its place; nil if there is none
+}
+
+// sights are what was found when the target was, of a pid/N or container/ID: the process may be gone by the time that somebody asks, and so may our
+// right to look.
+type sights struct {
+	environment []string
+	hostname    string
 }
 
 // Find looks for a target. Its errors are *Error, with a hint.
@@ -42,10 +54,15 @@ func Find(name string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{Name: name}
-	if kind == kindPID {
+	t := &Target{Name: name, kind: kind}
+	switch kind {
+	case kindNone:
+		err = t.findNone()
+	case kindPID:
 		err = t.findPID(rest)
-	} else {
+	case kindContainer:
+		err = t.findContainer(rest)
+	case kindNetns:
 		err = t.findNetns(rest)
 	}
 	if err != nil {
@@ -53,6 +70,20 @@ func Find(name string) (*Target, error) {
 		return nil, explain(name, err)
 	}
 	return t, nil
+}
+
+// findNone makes ourselves the target: what is reached from here is reached from there.
+func (t *Target) findNone() (err error) {
+	t.CgroupMissing = "there is no target"
+	if t.NS, err = netns.Own(); err != nil {
+		return err
+	}
+	t.root, err = ownRoot()
+	return err
+}
+
+func ownRoot() (*os.File, error) {
+	return os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
 func (t *Target) findPID(number string) error {
@@ -63,17 +94,16 @@ func (t *Target) findPID(number string) error {
 	if t.process, err = openProcess(pid); err != nil {
 		return err
 	}
-	t.PID = pid
 	if t.NS, err = netns.OfPID(pid); err != nil {
 		return t.process.orDead(err)
 	}
-	if t.root, err = t.process.openRoot(); err != nil {
-		return t.process.orDead(err)
-	}
-	t.Cgroup, t.CgroupMissing = cgroupOf([]*process{t.process})
 	if err := t.mayEnter(); err != nil {
 		return t.process.orDead(err)
 	}
+	if err := t.lookInside(); err != nil {
+		return err
+	}
+	t.Cgroup, t.CgroupMissing = cgroupOf([]*process{t.process})
 	// All of the above was the same process, not one that got its number.
 	return t.process.orDead(nil)
 }
@@ -86,7 +116,7 @@ func (t *Target) findNetns(name string) (err error) {
 	if err := t.mayEnter(); err != nil {
 		return err
 	}
-	if t.root, err = os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+	if t.root, err = ownRoot(); err != nil {
 		return err
 	}
 	inside, err := processesIn(t.NS)
@@ -103,6 +133,19 @@ func (t *Target) findNetns(name string) (err error) {
 
 // mayEnter tries what everything else will need, so that a missing right is found before anything is attached.
 func (t *Target) mayEnter() error { return t.NS.Do(func() error { return nil }) }
+
+// lookInside takes what is asked for later, of the process that speaks for the target.
+func (t *Target) lookInside() (err error) {
+	t.PID = t.process.pid
+	if t.root, err = t.process.openRoot(); err != nil {
+		return t.process.orDead(err)
+	}
+	if t.seen.environment, err = t.process.environment(); err != nil {
+		return t.process.orDead(fmt.Errorf("read its environment: %w", err))
+	}
+	t.seen.hostname, err = t.liveHostname(t.process)
+	return t.process.orDead(err)
+}
 
 // speaker takes the process that speaks for a namespace out of those inside; nil if there is none.
 func (t *Target) speaker(inside []*process) *process {
@@ -129,7 +172,7 @@ func (t *Target) speaker(inside []*process) *process {
 func (t *Target) current() (*process, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.process != nil && (t.process.alive() || t.alias == "") {
+	if t.kind != kindNetns || t.process != nil && t.process.alive() {
 		return t.process, nil
 	}
 	inside, err := processesIn(t.NS)
@@ -153,10 +196,25 @@ func (t *Target) Environment() ([]string, error) {
 		return nil, err
 	}
 	env, err := p.environment()
-	if err != nil {
-		return nil, fmt.Errorf("read environment of %s: %w", t.Name, p.orDead(err))
+	switch {
+	case err == nil:
+		return env, nil
+	case t.outlives(p, err):
+		return t.seen.environment, nil
 	}
-	return env, nil
+	return nil, fmt.Errorf("read environment of %s: %w", t.Name, p.orDead(err))
+}
+
+// outlives reports whether what was seen at first still holds, although a look now failed: we may have given up the right to it, or the container was
+// restarted, which changes its processes and not what they are told.
+func (t *Target) outlives(p *process, err error) bool {
+	switch t.kind {
+	case kindContainer:
+		return true
+	case kindPID:
+		return p.alive() && errors.Is(err, fs.ErrPermission)
+	}
+	return false
 }
 
 // Hostname returns the host name that the target sees.
@@ -164,18 +222,42 @@ func (t *Target) Hostname() (string, error) {
 	p, err := t.current()
 	if err == nil && p != nil {
 		var name string
-		if name, err = p.hostname(); err == nil {
+		if name, err = t.liveHostname(p); err == nil {
 			return name, nil
 		}
+		if t.outlives(p, err) {
+			return t.seen.hostname, nil
+		}
 	}
-	if err != nil && t.alias == "" {
+	if err != nil && t.kind != kindNetns {
 		return "", fmt.Errorf("read host name of %s: %w", t.Name, err)
 	}
 	return os.Hostname()
 }
 
-// Open opens a file for reading as the target would: a pid/N in the root directory of its process, and no link leads out of it; a netns/NAME on this
-// host, with what is in /etc/netns/NAME in the place of what is in /etc, as ip-netns(8) has it. It does not wait for a writer when it is a fifo.
+// liveHostname asks the kernel, or where that needs a right that we do not have, the file that runtimes keep in each container.
+func (t *Target) liveHostname(p *process) (string, error) {
+	name, err := p.hostname()
+	if !errors.Is(err, fs.ErrPermission) {
+		return name, err
+	}
+	f, fileErr := t.Open("/etc/hostname")
+	if fileErr != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, fileErr := io.ReadAll(io.LimitReader(f, maxHostname+1))
+	if fileErr != nil || len(b) == 0 || len(b) > maxHostname {
+		return "", err
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// maxHostname is what sethostname(2) takes, and the end of the line.
+const maxHostname = 64 + 1
+
+// Open opens a file for reading as the target would: a pid/N or container/ID in the root directory of its process, and no link leads out of it; a
+// netns/NAME on this host, with what is in /etc/netns/NAME in the place of what is in /etc, as ip-netns(8) has it. It does not wait for a writer when it is a fifo.
 func (t *Target) Open(path string) (*os.File, error) {
 	path = strings.TrimLeft(path, "/")
 	if below, ok := strings.CutPrefix(path, "etc/"); ok && t.alias != "" {
@@ -205,15 +287,20 @@ func (t *Target) openIn(path, name string) (*os.File, error) {
 	}
 }
 
-// Gone returns a channel that is closed when the target is gone: the process has ended, or the namespace lost its name (or the name another
-// namespace). The channel stays open when ctx ends first.
+// Gone returns a channel that is closed when the target is gone: the process has ended, or nothing is left of the container's pod, or the namespace lost
+// its name (or the name another namespace). The channel stays open when ctx ends first.
 func (t *Target) Gone(ctx context.Context) <-chan struct{} {
 	gone := make(chan struct{})
 	go func() {
 		var err error
-		if t.alias == "" {
+		switch t.kind {
+		case kindNone:
+			return
+		case kindPID:
 			err = t.process.wait(ctx)
-		} else {
+		case kindContainer:
+			err = t.waitDeserted(ctx)
+		case kindNetns:
 			err = t.waitUnnamed(ctx)
 		}
 		if err == nil {

@@ -19,6 +19,7 @@ type NS struct {
 	file      *os.File
 	name      string
 	id        ID
+	own       bool // our process is in it
 	residents residents
 }
 
@@ -40,7 +41,7 @@ func Named(root, name string) (*NS, error) {
 }
 
 // Own opens the namespace that the caller's process is in. To work in it needs no right.
-func Own() (*NS, error) { return open("/proc/self/ns/net", "own netns") }
+func Own() (*NS, error) { return open(ofProcess, "own netns") }
 
 // OfPID opens the namespace that a process is in. It needs the right to trace that process.
 func OfPID(pid int) (*NS, error) {
@@ -61,6 +62,9 @@ func New() (*NS, error) {
 	return ns, err
 }
 
+// ofProcess is the namespace of the main thread, which never moves.
+const ofProcess = "/proc/self/ns/net"
+
 // ofThread is the namespace of the thread that opens it; /proc/self would be the main thread's.
 const ofThread = "/proc/thread-self/ns/net"
 
@@ -74,7 +78,16 @@ func open(path, name string) (*NS, error) {
 		f.Close()
 		return nil, fmt.Errorf("open %s: %s: %w", name, path, err)
 	}
-	return &NS{file: f, name: name, id: id}, nil
+	return &NS{file: f, name: name, id: id, own: id == ownID()}, nil
+}
+
+// ownID is the zero ID where there is no /proc.
+func ownID() ID {
+	var st unix.Stat_t
+	if unix.Stat(ofProcess, &st) != nil {
+		return ID{}
+	}
+	return ID{Dev: st.Dev, Ino: st.Ino}
 }
 
 var errNotNetns = errors.New("not a network namespace")
@@ -128,8 +141,12 @@ func (ns *NS) Cookie() (uint64, error) {
 }
 
 // Do runs fn on a thread inside the namespace and waits for it. Sockets and processes that fn makes belong to the namespace for good; goroutines it
-// starts do not run there. It costs two setns(2) and a change of thread, and needs CAP_SYS_ADMIN each time, unless threads of ours reside there.
+// starts do not run there. It costs two setns(2) and a change of thread, and needs CAP_SYS_ADMIN each time, unless it is our
+// own namespace or threads of ours reside there.
 func (ns *NS) Do(fn func() error) error {
+	if ns.own {
+		return elsewhere(fn)
+	}
 	if done, err := ns.residents.do(fn); done {
 		return err
 	}

@@ -26,24 +26,20 @@ type task struct {
 	done chan<- error
 }
 
-// Reside puts threads into the namespace that stay there until Close, so that Do needs CAP_SYS_ADMIN no more; into our own, no right at all. What is
-// given to Do must return from then on (no runtime.Goexit). Call it once, before others use Do.
+// Reside puts threads into the namespace that stay there until Close, so that Do needs CAP_SYS_ADMIN no more. What is given to Do must return
+// from then on (no runtime.Goexit). Call it once, before others use Do.
 func (ns *NS) Reside() error {
-	own, err := ns.isOwn()
-	if err != nil {
-		return err
-	}
-	enter := ns.enter
-	if own {
-		enter = func() error { return nil }
+	if ns.own {
+		return nil
 	}
 	r := &ns.residents
 	r.work = make(chan task)
 	entered := make(chan error)
 	for range residentThreads {
 		r.running.Add(1)
-		go r.reside(enter, entered)
+		go r.reside(ns.enter, entered)
 	}
+	var err error
 	for range residentThreads {
 		if one := <-entered; one != nil {
 			err = one
@@ -55,24 +51,14 @@ func (ns *NS) Reside() error {
 	return err
 }
 
-// isOwn reports whether the namespace is the one that our process is in.
-func (ns *NS) isOwn() (bool, error) {
-	own, err := Own()
-	if err != nil {
-		return false, err
-	}
-	defer own.Close()
-	return own.ID() == ns.ID(), nil
-}
-
 // reside is the life of one resident. The thread is not unlocked: it ends with its goroutine, so that no other wakes up there.
 func (r *residents) reside(enter func() error, entered chan<- error) {
 	runtime.LockOSThread()
 	// The main thread cannot end, and /proc/self shows its namespace to all: never take it.
 	if unix.Gettid() == os.Getpid() {
-		elsewhere := make(chan error)
-		go r.reside(enter, elsewhere)
-		err := <-elsewhere // this goroutine holds the main thread meanwhile
+		moved := make(chan error)
+		go r.reside(enter, moved)
+		err := <-moved // this goroutine holds the main thread meanwhile
 		runtime.UnlockOSThread()
 		entered <- err
 		return

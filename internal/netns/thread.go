@@ -12,6 +12,17 @@ import (
 // errLeft says that fn ended its goroutine (runtime.Goexit, as t.FailNow does) instead of returning.
 var errLeft = errors.New("function left without returning")
 
+// elsewhere runs fn on a thread of our own namespace, which the caller's may not be in just now.
+func elsewhere(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		err := errLeft
+		defer func() { done <- err }()
+		err = fn()
+	}()
+	return <-done
+}
+
 // onThread runs fn on an OS thread of its own and puts the thread back where it came from. A thread that cannot come back ends with its goroutine,
 // so no other goroutine ever wakes up in a namespace that it did not ask for.
 func onThread(fn func() error) error {
