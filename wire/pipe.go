@@ -36,6 +36,8 @@ type pipe struct {
 	unsent []byte
 	spare  []byte
 	busy   bool  // a write of the pipe is under way
+	known  bool  // the peer has said who it is
+	cut    error // why nothing can be written; the pipe is over once the peer is known
 	cause  error // why the pipe is over
 }
 
@@ -58,6 +60,10 @@ func (p *pipe) Read(b []byte) (int, error) {
 			return 0, err
 		}
 		p.greeted = true
+		if err := p.met(); err != nil {
+			p.fail(err)
+			return 0, err
+		}
 	}
 	n, err := p.conn.Read(b)
 	if n > 0 {
@@ -78,6 +84,26 @@ func (p *pipe) greet() error {
 	timer := time.AfterFunc(p.limit, func() { p.fail(silent) })
 	defer timer.Stop()
 	return readPreamble(p.conn, p.us)
+}
+
+// met notes that the peer is known, and returns what was in the way of writing meanwhile.
+func (p *pipe) met() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = true
+	return p.cut
+}
+
+// unwritable ends the pipe, but not before the peer has said who it is: one that is no Magpie may say so and close
+// while we are still speaking.
+func (p *pipe) unwritable(cause error) {
+	p.mu.Lock()
+	p.cut = cause
+	known := p.known
+	p.mu.Unlock()
+	if known {
+		p.fail(cause)
+	}
 }
 
 func (p *pipe) lost(err error) error {
@@ -113,7 +139,7 @@ func (p *pipe) send() {
 			return
 		}
 		if _, err := p.conn.Write(b); err != nil {
-			p.fail(p.lost(err))
+			p.unwritable(p.lost(err))
 			return
 		}
 	}

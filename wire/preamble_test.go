@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -38,6 +39,39 @@ func TestForeignPeerIsToldApart(t *testing.T) {
 			t.Errorf("after %q: %v; want %s", peer.says, err, peer.want)
 		}
 		client.Close()
+	}
+}
+
+// hurried speaks first and listens to nothing.
+type hurried struct {
+	io.Reader
+	refused chan struct{}
+	once    sync.Once
+}
+
+func (h *hurried) Write([]byte) (int, error) {
+	h.once.Do(func() { close(h.refused) })
+	return 0, syscall.EPIPE
+}
+
+func (h *hurried) Read(b []byte) (int, error) {
+	<-h.refused
+	return h.Reader.Read(b)
+}
+
+func (h *hurried) Close() error { return nil }
+
+func TestForeignPeerThatClosesAtOnceIsToldApart(t *testing.T) {
+	for said, want := range map[string]string{
+		"HTTP/1.1 400 Bad Request\r\n\r\n": `not a Magpie agent: it said "HTTP/1.1"`,
+		string(preamble()):                  "carrier to agent: broken pipe",
+	} {
+		c := Client(&hurried{Reader: strings.NewReader(said), refused: make(chan struct{})})
+		<-c.Done()
+		if err := c.Err(); err.Error() != want {
+			t.Errorf("%q: %v; want %s", said, err, want)
+		}
+		c.Close()
 	}
 }
 
