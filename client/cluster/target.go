@@ -28,11 +28,7 @@ const (
 )
 
 // words lists what kubectl takes for each kind: short, singular, plural, the kind itself; and where the API has it.
-var words = []struct {
-	kind     string
-	resource schema.GroupVersionResource
-	also     []string
-}{
+var words = []word{
 	{KindPod, resource("", "v1", "pods"), []string{"po", "pods"}},
 	{KindDeployment, resource("apps", "v1", "deployments"), []string{"deployment", "deployments"}},
 	{KindStatefulSet, resource("apps", "v1", "statefulsets"), []string{"statefulset", "statefulsets"}},
@@ -43,6 +39,12 @@ var words = []struct {
 	{KindRollout, resource("argoproj.io", "v1alpha1", "rollouts"), []string{"ro", "rollouts"}},
 	{KindService, resource("", "v1", "services"), []string{"service", "services"}},
 	{KindLabel, schema.GroupVersionResource{}, []string{"labels"}},
+}
+
+type word struct {
+	kind     string
+	resource schema.GroupVersionResource
+	also     []string
 }
 
 func resource(group, version, name string) schema.GroupVersionResource {
