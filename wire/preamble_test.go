@@ -64,7 +64,7 @@ func (h *hurried) Close() error { return nil }
 func TestForeignPeerThatClosesAtOnceIsToldApart(t *testing.T) {
 	for said, want := range map[string]string{
 		"HTTP/1.1 400 Bad Request\r\n\r\n": `not a Magpie agent: it said "HTTP/1.1"`,
-		string(preamble()):                  "carrier to agent: broken pipe",
+		string(preamble()):                 "carrier to agent: broken pipe",
 	} {
 		c := Client(&hurried{Reader: strings.NewReader(said), refused: make(chan struct{})})
 		<-c.Done()
