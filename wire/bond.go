@@ -28,6 +28,9 @@ type Bond struct {
 	work   sync.WaitGroup
 	chunks sync.Pool // of *chunk
 
+	answered chan struct{} // closed when the agent has answered on the first pipe
+	lost     chan struct{} // closed when cause is set
+
 	// Only the reader touches these.
 	given *chunk // the chunk that Read gives now
 	rest  []byte // what is left of it
@@ -58,15 +61,17 @@ func NewBond(first io.ReadWriteCloser, more func(context.Context) (io.ReadWriteC
 	n = min(max(n, 1), maxPipes)
 	ctx, cancel := context.WithCancel(context.Background())
 	b := newBond(newBondID(), cancel)
-	answered := make(chan struct{})
 	b.join(first, b.header(0, n), func(r io.Reader) error {
-		defer close(answered)
-		return readBondAnswer(r)
+		if err := readBondAnswer(r); err != nil {
+			return err
+		}
+		close(b.answered)
+		return nil
 	})
 	for i := 1; i < n; i++ {
 		b.work.Go(func() {
 			select {
-			case <-answered:
+			case <-b.answered:
 				b.open(ctx, b.header(i, n), more)
 			case <-ctx.Done():
 			}
@@ -76,7 +81,7 @@ func NewBond(first io.ReadWriteCloser, more func(context.Context) (io.ReadWriteC
 }
 
 func newBond(id bondID, cancel context.CancelFunc) *Bond {
-	b := &Bond{id: id, cancel: cancel}
+	b := &Bond{id: id, cancel: cancel, answered: make(chan struct{}), lost: make(chan struct{})}
 	b.chunks.New = func() any { return new(chunk) }
 	for _, c := range []*sync.Cond{&b.came, &b.more, &b.less, &b.idle} {
 		c.L = &b.mu
@@ -125,6 +130,20 @@ func (b *Bond) join(conn io.ReadWriteCloser, say []byte, hear func(io.Reader) er
 	b.work.Go(func() { b.send(p, say) })
 	b.work.Go(func() { b.receive(p, hear) })
 	return true
+}
+
+// Answered waits until the agent has answered, and so is one. It need not be called.
+func (b *Bond) Answered(ctx context.Context) error {
+	select {
+	case <-b.answered:
+		return nil
+	case <-b.lost:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cause
 }
 
 // Read returns what the peer wrote, in its order. When the peer closed the bond, that is io.EOF at the end.
@@ -207,6 +226,7 @@ func (b *Bond) lose(cause error) {
 		return
 	}
 	b.cause = cause
+	close(b.lost)
 	b.grace = time.AfterFunc(bondGrace, b.end)
 	b.more.Broadcast()
 	b.less.Broadcast()

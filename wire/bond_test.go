@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -97,6 +98,9 @@ func TestBondWorksWithTheFirstPipeAlone(t *testing.T) {
 		return nil, syscall.ECONNREFUSED
 	}, 3)
 	theirs := <-served
+	if err := bond.Answered(t.Context()); err != nil {
+		t.Errorf("answered: %v", err)
+	}
 	<-tried
 	<-tried
 	mustWrite(t, bond, "hello")
@@ -204,7 +208,11 @@ func appendChunk(b []byte, number uint64, data []byte) []byte {
 func TestBondWithAForeignPeerSaysSo(t *testing.T) {
 	a, b := mustPipe(t)
 	mustWrite(t, b, "HTTP/1.1 400 Bad Request\r\n\r\n")
-	client := Client(NewBond(a, nil, 1))
+	bond := NewBond(a, nil, 1)
+	if err := bond.Answered(t.Context()); !errors.Is(err, syscall.EPROTO) {
+		t.Errorf("answered: %v", err)
+	}
+	client := Client(bond)
 	within(t, "client gives up", client.Done())
 	if want := `not a Magpie agent: it said "HTTP/1.1"`; !strings.HasSuffix(client.Err().Error(), want) {
 		t.Errorf("%v; want %s", client.Err(), want)
