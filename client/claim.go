@@ -68,6 +68,7 @@ func (s *Session) Claim(ctx context.Context, port uint16, filter *filters.Filter
 			_ = c.Close()
 			return nil, err
 		case c.Replicas() > 0:
+			s.tell(c)
 			return c, nil
 		}
 	}

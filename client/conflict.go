@@ -53,8 +53,13 @@ const maxHolder = 80
 // escape sequences.
 func oneLine(s string) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }), " ")
-	if short := []rune(s); len(short) > maxHolder {
-		s = string(short[:maxHolder-3]) + "..."
+	return short(s, maxHolder)
+}
+
+// short cuts what is longer than n characters.
+func short(s string, n int) string {
+	if long := []rune(s); len(long) > n {
+		s = string(long[:n-3]) + "..."
 	}
 	return s
 }

@@ -32,12 +32,12 @@ type pods struct {
 }
 
 func newPods(cfg Config) (*pods, error) {
-	if cfg.Cluster == nil {
-		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("target %s: no cluster to look in", cfg.Target), Advice: "netns/NAME and pid/N are targets on this host"}
-	}
 	target, err := cluster.ParseTarget(cfg.Target)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Cluster == nil {
+		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("target %s: no cluster to look in", cfg.Target), Advice: "netns/NAME and pid/N are targets on this host"}
 	}
 	return &pods{cfg: cfg, target: target, known: map[string]*pod{}}, nil
 }
@@ -119,41 +119,38 @@ func (p *pod) String() string {
 	return cluster.KindNone
 }
 
-// redialTimeout is for an agent that was there a moment ago.
-const redialTimeout = 10 * time.Second
+const (
+	// dialTimeout is for an agent that was there a moment ago.
+	dialTimeout = 10 * time.Second
+	// maxLeaving is how many agents in a row may be about to leave when they are entered.
+	maxLeaving = 10
+)
 
-// enter dials the agent that was there last time, and finds or starts one when that has left.
-func (p *pod) enter(ctx context.Context) (io.ReadWriteCloser, string, error) {
+// enter dials the agent that was there last time, or finds or starts one.
+func (p *pod) enter(ctx context.Context) (pipe io.ReadWriteCloser, target string, err error) {
 	p.entering.Lock()
 	defer p.entering.Unlock()
-	if p.agent != nil {
-		pipe, err := p.dial(ctx)
-		if err == nil || !errors.Is(err, agentpod.ErrGone) {
-			return pipe, p.agent.Target(), err
+	for try := range maxLeaving {
+		if p.agent == nil {
+			p.agent, err = agentpod.Enter(ctx, p.cfg.Cluster, p.current(), p.cfg.Agent, p.cfg.Version, p.cfg.Linger, p.cfg.Step)
+			if err != nil {
+				return nil, "", err
+			}
+		}
+		if pipe, err = p.dial(ctx); err == nil {
+			return pipe, p.agent.Target(), nil
 		}
 		p.agent.Close()
 		p.agent = nil
-	}
-	for {
-		agent, err := agentpod.Enter(ctx, p.cfg.Cluster, p.current(), p.cfg.Agent, p.cfg.Version, p.cfg.Linger, p.cfg.Step)
-		if err != nil {
-			return nil, "", err
-		}
-		p.agent = agent
-		pipe, err := p.dial(ctx)
-		if !errors.Is(err, agentpod.ErrGone) {
-			return pipe, p.agent.Target(), err
-		}
-		p.agent.Close() // it was about to leave
-		p.agent = nil
-		if !pause(ctx, firstPause) {
-			return nil, "", ctx.Err()
+		if !errors.Is(err, agentpod.ErrGone) || !pause(ctx, pauseBefore(try)) {
+			break
 		}
 	}
+	return nil, "", err
 }
 
 func (p *pod) dial(ctx context.Context) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, redialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	return p.agent.Dial(ctx)
 }

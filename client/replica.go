@@ -22,11 +22,12 @@ const (
 type replica struct {
 	session *Session
 	place   place
-	number  int        // in the order in which they were seen
-	first   chan error // what came of the first try
-	stop    func()     // ends the loop while there is no link
-	wanted  bool       // it is among the places of the target; guarded by the session's mu
-	link    *link      // the one that stands; likewise
+	number  int           // in the order in which they were seen
+	first   chan error    // what came of the first try
+	stop    func()        // ends the loop while there is no link
+	over    chan struct{} // closed when the loop has ended
+	wanted  bool          // it is among the places of the target; guarded by the session's mu
+	link    *link         // the one that stands; likewise
 
 	// Only the loop touches these.
 	secret []byte    // by which the session comes back

@@ -28,7 +28,7 @@ func (s *Session) follow(life context.Context, now []place) (fresh []*replica) {
 			continue
 		}
 		ctx, stop := context.WithCancel(life)
-		r := &replica{session: s, place: p, number: s.seen, first: make(chan error, 1), stop: stop, wanted: true}
+		r := &replica{session: s, place: p, number: s.seen, first: make(chan error, 1), stop: stop, over: make(chan struct{}), wanted: true}
 		s.seen++
 		s.replicas[p] = r
 		s.work.Go(func() { r.run(ctx) })
@@ -41,6 +41,7 @@ func (s *Session) follow(life context.Context, now []place) (fresh []*replica) {
 // remove forgets a replica whose loop has ended.
 func (s *Session) remove(r *replica) {
 	r.stop()
+	close(r.over)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replicas[r.place] == r {
@@ -65,6 +66,9 @@ func (s *Session) join(l *link) {
 	s.lockedElect()
 	s.lockedAccompany()
 	claims, watches, later := slices.Clone(s.claims), slices.Clone(s.watches), s.ready
+	if at, ok := r.place.(recorder); ok && r.lost.IsZero() {
+		s.work.Go(func() { s.chronicle(r, at) })
+	}
 	s.mu.Unlock()
 	if r.lost.IsZero() {
 		r.introduce(l)

@@ -51,6 +51,9 @@ type Session struct {
 	work  sync.WaitGroup // the loops
 	leave sync.Once
 
+	first   sync.Once
+	claimed chan struct{} // closed with the first claim
+
 	done  chan struct{} // closed when the session is over
 	fail  sync.Once
 	cause error // set before done is closed
@@ -66,6 +69,7 @@ type Session struct {
 	alone    *time.Timer        // runs while there are no links
 	changed  chan struct{}      // closed and replaced when links or home change
 	claims   []*Claim
+	takes    []string // what claims took, ever, in words
 	watches  []*watch
 	notes    map[string]bool // said, and not to be said again
 }
@@ -92,7 +96,7 @@ func open(ctx context.Context, cfg Config, g ground) (*Session, error) {
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Session{
-		cfg: cfg, id: newID(), stop: stop, done: make(chan struct{}),
+		cfg: cfg, id: newID(), stop: stop, done: make(chan struct{}), claimed: make(chan struct{}),
 		replicas: map[place]*replica{}, changed: make(chan struct{}), notes: map[string]bool{},
 	}
 	if err := s.begin(ctx, life, places); err != nil {
