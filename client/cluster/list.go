@@ -177,7 +177,7 @@ func (s *survey) pod(pod *corev1.Pod) Candidate {
 // candidate returns none for what has nothing to stand in for: a ReplicaSet of the past, a Job that has ended, a Service without a selector.
 func (s *survey) candidate(kind string, object *unstructured.Unstructured) []Candidate {
 	w, err := newWorkload(Target{Kind: kind, Name: object.GetName()}, object)
-	if err != nil || w.done {
+	if _, agent := object.GetLabels()[ours]; agent || err != nil || w.done {
 		return nil
 	}
 	found := Candidate{Namespace: object.GetNamespace(), Kind: kind, Name: object.GetName(), Owner: s.top(object.GetUID()), Age: age(object)}

@@ -52,7 +52,7 @@ func waitsFor(pod *corev1.Pod, what string, s corev1.ContainerStatus) (cause, hi
 	init := what != "container" && (spec == nil || !stays(*spec))
 	switch w, r, t := s.State.Waiting, s.State.Running, s.State.Terminated; {
 	case w != nil && w.Reason == "CrashLoopBackOff":
-		return fmt.Sprintf("%s crashes again and again (CrashLoopBackOff)%s", name, lastEnd(s)), logs + " --previous"
+		return fmt.Sprintf("%s crashes again and again (CrashLoopBackOff)%s", name, lastEnd(s)), logs
 	case w != nil && w.Reason == "PodInitializing":
 		return "", "" // the init containers' own states say more
 	case w != nil && w.Reason == "ContainerCreating":
@@ -62,7 +62,7 @@ func waitsFor(pod *corev1.Pod, what string, s corev1.ContainerStatus) (cause, hi
 	case t != nil && init && t.ExitCode == 0:
 		return "", ""
 	case t != nil:
-		return name + " " + end(t), logs + " --previous"
+		return name + " " + end(t), logs
 	case r != nil && init:
 		return name + " still runs", logs
 	case r != nil && s.Started != nil && !*s.Started && spec != nil && spec.StartupProbe != nil:
