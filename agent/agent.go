@@ -4,18 +4,15 @@
 package agent
 
 import (
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/magpie-k8s/magpie/agent/outgoing"
-	"github.com/magpie-k8s/magpie/agent/resolve"
 	"github.com/magpie-k8s/magpie/agent/steal"
 	"github.com/magpie-k8s/magpie/agent/target"
 	"github.com/magpie-k8s/magpie/wire"
@@ -27,6 +24,8 @@ type Config struct {
 	Version string        // Magpie's, for clients to compare
 	Linger  time.Duration // of passed connections; zero is 60 s, negative none: see agent/route
 	Stay    bool          // serve until the context ends, not until the last session does
+	Remote  bool          // clients come over a network, see Serve; not by a Door of this machine
+	Node    string        // the machine's name in a cluster, for people
 	Logger  *slog.Logger  // nil: nothing is logged
 }
 
@@ -41,8 +40,12 @@ type Agent struct {
 	mu       sync.Mutex
 	sessions map[string]*session // by secret
 	number   uint64              // of the last session
+	stopped  map[string]error    // why, by the ids of sessions that were stopped
+	others   []*target.Target    // beside target, that sessions see or may ask to see
 	carriers int                 // with or without a session
-	idle     chan struct{}       // told when a carrier ends
+	idle     chan struct{}       // told when a carrier ends, or a session that had none
+
+	dismissals sync.WaitGroup
 }
 
 // New finds the target and puts the agent in its place. Nothing is claimed yet.
@@ -53,24 +56,35 @@ func New(cfg Config) (_ *Agent, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, sessions: map[string]*session{}, idle: make(chan struct{}, 1)}
+	a := &Agent{
+		cfg: cfg, log: cfg.Logger, sessions: map[string]*session{}, stopped: map[string]error{}, idle: make(chan struct{}, 1),
+	}
 	if a.target, err = target.Find(cfg.Target); err != nil {
 		return nil, err
 	}
 	if err := a.attach(); err != nil {
-		a.target.Close()
-		return nil, err
+		return nil, errors.Join(err, a.closeTargets())
 	}
 	return a, nil
 }
 
-func (a *Agent) attach() error {
+func (a *Agent) attach() (err error) {
+	if err := a.target.NS.Reside(); err != nil {
+		return err
+	}
+	if a.others, err = a.target.Neighbours(); err != nil {
+		return err
+	}
+	a.outgoing = outgoing.New(a.target.NS)
+	if !a.target.HasOriginal() {
+		a.ports = newPorts(nil, a.cfg.Linger)
+		return nil
+	}
 	redirect, err := steal.Open(a.target.NS, a.target.Cgroup, steal.Config{Logger: a.log})
 	if err != nil {
 		return err
 	}
 	a.ports = newPorts(redirect, a.cfg.Linger)
-	a.outgoing = outgoing.New(a.target.NS)
 	return nil
 }
 
@@ -92,87 +106,17 @@ func Lend(client *net.UnixConn, pipe *os.File) error { return wire.SendPipe(clie
 // Refuse tells a client on this host why it gets no pipe.
 func Refuse(client *net.UnixConn, why error) error { return wire.SendRefusal(client, why) }
 
-// session returns the session that a Hello means: a new one, or the one whose secret it knows.
-func (a *Agent) session(req *wire.HelloRequest) (*session, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(req.Session) == 0 {
-		a.number++
-		s := newSession(req.Who, a.number)
-		a.sessions[s.secret] = s
-		return s, nil
-	}
-	for secret, s := range a.sessions {
-		if subtle.ConstantTimeCompare([]byte(secret), req.Session) == 1 {
-			return s, nil
-		}
-	}
-	return nil, &wire.Error{Errno: syscall.ESTALE, Cause: "the session is over", Advice: "start again"}
-}
-
-// abandon forgets a session that no carrier joined.
-func (a *Agent) abandon(s *session) {
-	if over, _ := s.drop(nil); over {
-		a.forget(s)
-	}
-}
-
-// drop takes a carrier from its session. With the last one the session's claims go, at once.
-func (a *Agent) drop(c *carrier) {
-	s := c.leave()
-	if s == nil {
-		return
-	}
-	over, held := s.drop(c)
-	if !over {
-		return
-	}
-	for _, h := range held {
-		if err := a.ports.release(h); err != nil {
-			a.log.Error("release", "session", s.name, "port", h.port, "err", err)
-		}
-	}
-	a.forget(s)
-	a.log.Info("session over", "session", s.name)
-}
-
-func (a *Agent) forget(s *session) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.sessions, s.secret)
-}
-
-func (a *Agent) all() []*session {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	all := make([]*session, 0, len(a.sessions))
-	for _, s := range a.sessions {
-		all = append(all, s)
-	}
-	return all
-}
-
-// describe tells a client what the target is and what does not work there.
-func (a *Agent) describe() *wire.Target {
-	d := &wire.Target{
-		Name:         a.cfg.Target,
-		Netns:        a.target.NS.ID().Ino,
-		Pid:          uint32(a.target.PID),
-		RestoresPeer: a.ports.redirect.RestoresPeer(),
-	}
-	if !d.RestoresPeer {
-		d.Missing = append(d.Missing, &wire.Missing{
-			Feature: "client addresses",
-			Cause:   a.target.CgroupMissing,
-			Hint:    "on connections that pass through the agent, the original sees the target's own address",
-		})
-	}
-	return d
-}
-
-func (a *Agent) names() (resolve.Names, error) { return resolve.Read(a.target) }
-
 // Close lets go of the target.
 func (a *Agent) Close() error {
-	return errors.Join(a.ports.stop(), a.target.Close())
+	return errors.Join(a.ports.stop(), a.closeTargets())
+}
+
+func (a *Agent) closeTargets() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.target.Close()
+	for _, t := range a.others {
+		err = errors.Join(err, t.Close())
+	}
+	return err
 }

@@ -1,14 +1,17 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/magpie-k8s/magpie/agent/resolve"
 	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/wire"
 )
@@ -23,7 +26,9 @@ func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloRes
 		return nil, err
 	}
 	if err := c.join(s); err != nil {
-		c.agent.abandon(s)
+		if len(req.Session) == 0 {
+			c.agent.abandon(s)
+		}
 		return nil, err
 	}
 	c.log.Info("session joined", "session", s.name, "version", req.Version)
@@ -32,16 +37,17 @@ func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloRes
 		Session:  []byte(s.secret),
 		Name:     s.name,
 		AgentPid: uint32(os.Getpid()),
-		Target:   c.agent.describe(),
+		Target:   c.agent.describe(s.target),
 	}, nil
 }
 
 // Environment returns the variables of the original.
 func (c *calls) Environment(ctx context.Context, _ *wire.EnvironmentRequest) (*wire.EnvironmentResponse, error) {
-	if _, err := c.await(ctx); err != nil {
+	s, err := c.await(ctx)
+	if err != nil {
 		return nil, err
 	}
-	env, err := c.agent.target.Environment()
+	env, err := s.target.Environment()
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +60,11 @@ func (c *calls) Environment(ctx context.Context, _ *wire.EnvironmentRequest) (*w
 
 // Names returns the files by which the target resolves names.
 func (c *calls) Names(ctx context.Context, _ *wire.NamesRequest) (*wire.NamesResponse, error) {
-	if _, err := c.await(ctx); err != nil {
+	s, err := c.await(ctx)
+	if err != nil {
 		return nil, err
 	}
-	n, err := c.agent.names()
+	n, err := resolve.Read(s.target)
 	if err != nil {
 		return nil, err
 	}
@@ -144,14 +151,31 @@ func (c *calls) Listeners(ctx context.Context, _ *wire.ListenersRequest) (*wire.
 	return resp, nil
 }
 
-// Sessions returns who is here and holds what.
-func (c *calls) Sessions(ctx context.Context, _ *wire.SessionsRequest) (*wire.SessionsResponse, error) {
-	if _, err := c.await(ctx); err != nil {
-		return nil, err
-	}
+// Sessions returns who is here and holds what, the oldest first. It needs no session.
+func (c *calls) Sessions(context.Context, *wire.SessionsRequest) (*wire.SessionsResponse, error) {
 	resp := &wire.SessionsResponse{}
 	for _, s := range c.agent.all() {
-		resp.Sessions = append(resp.Sessions, s.describe())
+		if len(s.current()) > 0 { // not a lost one
+			resp.Sessions = append(resp.Sessions, s.describe())
+		}
 	}
+	slices.SortFunc(resp.Sessions, func(a, b *wire.Session) int { return cmp.Compare(a.SinceUnixNanos, b.SinceUnixNanos) })
 	return resp, nil
+}
+
+// Leave ends the caller's session for good. What it held is released before the answer.
+func (c *calls) Leave(ctx context.Context, _ *wire.LeaveRequest) (*wire.LeaveResponse, error) {
+	s, err := c.await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.agent.end(s)
+	return &wire.LeaveResponse{}, nil
+}
+
+// Stop ends the sessions with an id. It needs no session.
+func (c *calls) Stop(_ context.Context, req *wire.StopRequest) (*wire.StopResponse, error) {
+	stopped := c.agent.stop(req.Id, req.Who)
+	c.log.Info("sessions stopped", "id", req.Id, "stopped", stopped, "by", personOf(req.Who))
+	return &wire.StopResponse{Stopped: stopped}, nil
 }

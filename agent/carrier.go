@@ -134,3 +134,22 @@ func (c *carrier) join(s *session) error {
 	close(c.joined)
 	return nil
 }
+
+// farewellPatience is how long a client may take to hear that its session ends.
+const farewellPatience = time.Second
+
+// farewell tells the client why its session ends, and ends the carrier.
+func (c *carrier) farewell(why error, final bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), farewellPatience)
+	defer cancel()
+	defer c.Carrier.Close()
+	defer context.AfterFunc(ctx, func() { c.Carrier.Close() })() // it may not even take our word
+	s, err := c.Open(ctx, wire.FarewellFor(why, final))
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	if err := s.Opened(ctx); err != nil {
+		c.log.Debug("farewell not heard", "err", err)
+	}
+}

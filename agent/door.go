@@ -208,18 +208,23 @@ func hear(from io.Reader, log string) error {
 }
 
 // leave closes the door from inside, unless somebody is just coming in: then it reports false.
-func (d Door) leave(l *net.UnixListener) bool {
+func (d Door) leave(l Listener) bool {
 	unlock, err := d.lock()
 	if err != nil {
 		return false
 	}
 	defer unlock() // nobody can connect before that
-	raw, err := l.SyscallConn()
-	if err != nil || knocked(raw) {
+	if !closeUnlessKnocked(l) {
 		return false
 	}
 	d.clear()
-	return l.Close() == nil
+	return true
+}
+
+// closeUnlessKnocked reports whether it closed the listener.
+func closeUnlessKnocked(l Listener) bool {
+	raw, err := l.SyscallConn()
+	return err == nil && !knocked(raw) && l.Close() == nil
 }
 
 // abandon takes the door away from an agent that ends, whoever may be coming in.

@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/magpie-k8s/magpie/agent/route"
 	"github.com/magpie-k8s/magpie/agent/steal"
 	"github.com/magpie-k8s/magpie/filters"
+	"github.com/magpie-k8s/magpie/wire"
 )
 
 // ports are the claimed ports of the target: who holds what, the redirection that brings their connections here,
@@ -26,6 +28,7 @@ type ports struct {
 	conn sync.WaitGroup // connections that are served
 }
 
+// newPorts returns the ports of a target; without a redirection none can be claimed.
 func newPorts(redirect *steal.Redirect, linger time.Duration) *ports {
 	p := &ports{redirect: redirect, held: map[uint16]*port{}}
 	p.proxy = route.New(route.Config{DialOriginal: p.dialOriginal, Linger: linger})
@@ -46,6 +49,7 @@ type holding struct {
 	filter  *filters.Filter // nil: whole connections
 	since   time.Time
 	remove  func() // from the router
+	gone    bool   // released, perhaps before it was added
 }
 
 // text is the filter as people read it.
@@ -70,6 +74,12 @@ func (c *conflict) Error() string {
 // claim gives requests of a port to a session and proves that its connections arrive. The proof is how long a
 // connection of our own took to meet itself.
 func (p *ports) claim(ctx context.Context, h *holding) (proof time.Duration, err error) {
+	if p.redirect == nil {
+		return 0, &wire.Error{
+			Errno: syscall.EOPNOTSUPP, Cause: fmt.Sprintf("claim port %d: the session has no target", h.port),
+			Advice: "name one whose requests to take, such as --target deploy/NAME",
+		}
+	}
 	if err := p.add(h); err != nil {
 		return 0, err
 	}
@@ -85,6 +95,9 @@ func (p *ports) claim(ctx context.Context, h *holding) (proof time.Duration, err
 func (p *ports) add(h *holding) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if h.gone {
+		return fmt.Errorf("claim port %d: %w", h.port, syscall.ESTALE)
+	}
 	at := p.lockedPort(h.port)
 	for _, other := range at.holdings {
 		if wantSame(other.filter, h.filter) {
@@ -128,6 +141,7 @@ func (p *ports) release(h *holding) error {
 }
 
 func (p *ports) lockedRelease(h *holding) error {
+	h.gone = true
 	at := p.held[h.port]
 	if at == nil || !slices.Contains(at.holdings, h) {
 		return nil
@@ -143,9 +157,13 @@ func (p *ports) lockedRelease(h *holding) error {
 	return err
 }
 
-// accept serves connections of claimed ports until the redirection is closed.
+// accept serves connections of claimed ports until the redirection is closed or, without one, the context ends.
 func (p *ports) accept(ctx context.Context) error {
 	defer p.conn.Wait()
+	if p.redirect == nil {
+		<-ctx.Done()
+		return nil
+	}
 	for {
 		c, err := p.redirect.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -191,4 +209,9 @@ func (p *ports) connections() int { return p.proxy.Connections() }
 
 // stop ends the redirection: new connections reach the original, and accept returns once those that it serves have
 // ended. It is safe to call twice.
-func (p *ports) stop() error { return p.redirect.Close() }
+func (p *ports) stop() error {
+	if p.redirect == nil {
+		return nil
+	}
+	return p.redirect.Close()
+}

@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/magpie-k8s/magpie/wire"
 )
 
 // The agent leaves when nobody is there: this long after its start without any client, and this long after the last
 // session and the last connection that it passed.
 const (
-	firstWait = 20 * time.Second
+	firstWait = time.Minute
 	lastWait  = time.Second
 )
 
@@ -23,10 +28,18 @@ const settleGrace = 5 * time.Second
 // pauseAfterError keeps a door that lets nobody in, mostly for want of descriptors, from spinning.
 const pauseAfterError = 100 * time.Millisecond
 
-// Serve takes clients' carriers from l until the context ends or, unless the agent shall stay, until the last
-// session and the last connection that passes through are gone. Then it closes l. When the context ends, sessions
-// end at once, and connections that pass through are let go in time.
-func (a *Agent) Serve(ctx context.Context, l *net.UnixListener) (err error) {
+// A Listener is where clients come: a unix socket or a TCP port.
+type Listener interface {
+	net.Listener
+	syscall.Conn
+	File() (*os.File, error)
+}
+
+// Serve takes clients' carriers from l until the context ends or, unless the agent shall stay, until the last session and the last connection that
+// passes through are gone. Then it closes l. When the context ends, sessions end at once, and connections that pass through are let go in time.
+//
+// Where clients are remote, their carriers come as bonds, and a session whose carriers broke is remembered for a minute.
+func (a *Agent) Serve(ctx context.Context, l Listener) (err error) {
 	defer l.Close()
 	var clients, connections sync.WaitGroup
 	conns, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -36,22 +49,37 @@ func (a *Agent) Serve(ctx context.Context, l *net.UnixListener) (err error) {
 	connections.Go(func() { steered <- a.ports.accept(conns) })
 	defer func() { err = errors.Join(err, a.ports.stop()) }()
 
-	sessions, end := context.WithCancel(ctx)
+	sessions, end := context.WithCancel(context.WithoutCancel(ctx))
 	clients.Go(func() { a.accept(sessions, l, &clients) })
 	left, err := a.stay(ctx, l, steered)
-	if !left && !a.cfg.Stay {
+	if !left && a.hasDoor() {
 		DoorOf(keyOf(a.target)).abandon()
 	}
+	a.dismissAll(reason(err)) // with them go all claims
 	end()
-	clients.Wait() // with them went all claims
+	clients.Wait()
+	a.dismissAll(reason(err)) // those that came meanwhile
 	if err == nil {
 		a.settle()
 	}
 	return err
 }
 
+// reason is what clients are told when the agent leaves.
+func reason(err error) error {
+	if err == nil {
+		err = errors.New("it was told to")
+	}
+	e := wire.AsError(fmt.Errorf("the agent leaves: %w", err))
+	e.Errno = syscall.ESHUTDOWN
+	return e
+}
+
+// hasDoor reports whether clients come by a Door.
+func (a *Agent) hasDoor() bool { return !a.cfg.Stay && !a.cfg.Remote }
+
 // stay waits until there is no more reason to be here. It reports whether it closed the door behind it.
-func (a *Agent) stay(ctx context.Context, l *net.UnixListener, steered <-chan error) (left bool, err error) {
+func (a *Agent) stay(ctx context.Context, l Listener, steered <-chan error) (left bool, err error) {
 	gone := a.target.Gone(ctx)
 	wait := time.NewTimer(firstWait)
 	defer wait.Stop()
@@ -84,7 +112,7 @@ func (a *Agent) settle() {
 }
 
 // accept serves carriers until the listener is closed.
-func (a *Agent) accept(ctx context.Context, l *net.UnixListener, work *sync.WaitGroup) {
+func (a *Agent) accept(ctx context.Context, l Listener, work *sync.WaitGroup) {
 	bell, err := l.File() // its own descriptor, because a listener's cannot be waited for
 	if err != nil {
 		return
@@ -95,6 +123,7 @@ func (a *Agent) accept(ctx context.Context, l *net.UnixListener, work *sync.Wait
 	if err != nil {
 		return
 	}
+	bonds := wire.NewGatherer(func(pipe io.ReadWriteCloser) { a.serveCarrier(ctx, pipe) })
 	for {
 		if err := raw.Read(readable); err != nil { // waits
 			return
@@ -109,9 +138,21 @@ func (a *Agent) accept(ctx context.Context, l *net.UnixListener, work *sync.Wait
 			continue
 		}
 		work.Go(func() {
-			a.serveCarrier(ctx, pipe)
+			if a.cfg.Remote {
+				a.gather(ctx, bonds, pipe)
+			} else {
+				a.serveCarrier(ctx, pipe)
+			}
 			a.exit()
 		})
+	}
+}
+
+// gather serves a bond if the pipe is its first, or adds the pipe to its bond.
+func (a *Agent) gather(ctx context.Context, bonds *wire.Gatherer, pipe net.Conn) {
+	defer context.AfterFunc(ctx, func() { pipe.Close() })()
+	if err := bonds.Add(pipe); err != nil {
+		a.log.Warn("pipe refused", "remote", pipe.RemoteAddr(), "err", err)
 	}
 }
 
@@ -125,7 +166,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // enter takes a connection that waits, and counts it in the same breath: see deserted.
-func (a *Agent) enter(l *net.UnixListener) (net.Conn, error) {
+func (a *Agent) enter(l Listener) (net.Conn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	pipe, err := l.Accept()
@@ -139,18 +180,26 @@ func (a *Agent) exit() {
 	a.mu.Lock()
 	a.carriers--
 	a.mu.Unlock()
+	a.poke()
+}
+
+// poke makes Serve look whether anybody is left.
+func (a *Agent) poke() {
 	select {
 	case a.idle <- struct{}{}:
 	default: // Serve is told already
 	}
 }
 
-// deserted reports whether nobody is left, and then closes the door.
-func (a *Agent) deserted(l *net.UnixListener) bool {
+// deserted reports whether nobody is left or expected back, and then closes the door.
+func (a *Agent) deserted(l Listener) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.cfg.Stay || a.carriers > 0 || a.ports.connections() > 0 {
+	if a.cfg.Stay || a.carriers > 0 || len(a.sessions) > 0 || a.ports.connections() > 0 {
 		return false
 	}
-	return DoorOf(keyOf(a.target)).leave(l)
+	if a.hasDoor() {
+		return DoorOf(keyOf(a.target)).leave(l)
+	}
+	return closeUnlessKnocked(l)
 }

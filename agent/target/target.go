@@ -168,6 +168,19 @@ func (t *Target) speaker(inside []*process) *process {
 	return p
 }
 
+// HasOriginal reports whether there is somebody to stand beside: not for none.
+func (t *Target) HasOriginal() bool { return t.kind != kindNone }
+
+// Is reports whether a name means this target.
+func (t *Target) Is(name string) bool {
+	kind, rest, err := parse(name)
+	if err != nil || kind != t.kind || kind != kindContainer {
+		return err == nil && name == t.Name
+	}
+	id, err := containerID(rest)
+	return err == nil && strings.HasPrefix(t.place.id, id)
+}
+
 // current returns the process that speaks for the target now: in a namespace another one follows when it has ended.
 func (t *Target) current() (*process, error) {
 	t.mu.Lock()
