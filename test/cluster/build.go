@@ -28,7 +28,7 @@ type binary struct {
 
 // binaries are all that we compile; kube takes minutes.
 type binaries struct {
-	kube, coredns, pause binary
+	kube, coredns, pause, tools binary
 }
 
 func (p places) binaries() (binaries, error) {
@@ -36,8 +36,9 @@ func (p places) binaries() (binaries, error) {
 		kube:    binary{name: "kube", dir: p.source("kube"), vars: kubeVersionVars()},
 		coredns: binary{name: "coredns", dir: p.source("coredns")},
 		pause:   binary{name: "pause", dir: p.source("pause")},
+		tools:   binary{name: "tools", dir: p.source("tools")},
 	}
-	for _, b := range []*binary{&all.kube, &all.coredns, &all.pause} {
+	for _, b := range []*binary{&all.kube, &all.coredns, &all.pause, &all.tools} {
 		key, err := b.key()
 		if err != nil {
 			return binaries{}, fmt.Errorf("build %s: %w", b.name, err)
@@ -82,7 +83,7 @@ func build(p places) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range []binary{all.kube, all.coredns, all.pause} {
+	for _, b := range []binary{all.kube, all.coredns, all.pause, all.tools} {
 		if exists(b.out) {
 			continue
 		}

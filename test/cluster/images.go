@@ -15,7 +15,7 @@ import (
 const (
 	pauseImage   = "magpie.test/pause:1"
 	corednsImage = "magpie.test/coredns:1"
-	toolsImage   = "magpie.test/tools:1" // busybox under all its names
+	toolsImage   = "magpie.test/tools:1" // busybox under all its names, get, lookup
 	busybox      = "/bin/busybox"        // Debian's busybox-static
 )
 
@@ -56,7 +56,7 @@ func (p places) images() (string, error) {
 		return "", fmt.Errorf("build images: %w", err)
 	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "1\n%s\n%s\n", all.coredns.out, all.pause.out) // the number changes with baseImages
+	fmt.Fprintf(sum, "2\n%s\n%s\n%s\n", all.coredns.out, all.pause.out, all.tools.out) // the number changes with baseImages
 	sum.Write(box)
 	return filepath.Join(p.cache, "images-"+hex.EncodeToString(sum.Sum(nil))[:12]), nil
 }
@@ -66,13 +66,17 @@ func (p places) baseImages() ([]image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	tools := image.Image{Name: toolsImage, Command: []string{"/bin/sh"}, Entries: []image.Entry{{Path: busybox, Source: busybox}}}
+	tools := image.Image{Name: toolsImage, Command: []string{"/bin/sh"}, Entries: []image.Entry{
+		{Path: busybox, Source: busybox},
+		{Path: "/usr/local/bin/get", Source: all.tools.out},
+		{Path: "/usr/local/bin/lookup", Link: "get"},
+	}}
 	names, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list the names of %s: %w", busybox, err)
 	}
 	for name := range strings.FieldsSeq(string(names)) {
-		if name != "busybox" {
+		if name != "busybox" && name != "wget" { // which dies of a name in its URL
 			tools.Entries = append(tools.Entries, image.Entry{Path: "/bin/" + name, Link: busybox})
 		}
 	}
