@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"client":           {"wire", "filters", "client/cluster", "client/agentpod"},
 	"client/cluster":   {"internal/nearest"},
 	"client/agentpod":  {"client/cluster", "wire"},
+	"client/doctor":    {"client/agentpod", "client/cluster", "wire"},
 	"client/config":    {"client/agentpod", "internal/nearest"},
 	"deploy/image":     {},
 	"layer":            {"layer/unotify"},
