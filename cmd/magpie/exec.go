@@ -2,116 +2,119 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
-	"os/signal"
-	"strings"
-	"sync"
-	"syscall"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/magpie-k8s/magpie/client"
+	"github.com/magpie-k8s/magpie/client/cluster"
 	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/layer"
 )
 
-const execExample = `  # requests with the header 'x-user: me' reach ./my-shop, all others the shop in the namespace
-  magpie exec --target netns/shop --steal --http-header-filter 'x-user: me' -- ./my-shop
+const execExample = `  # requests with the header 'x-user: me' to any replica reach ./ems, all others the pods
+  magpie exec --target deploy/ems -n dev --steal --http-header-filter 'x-user: me' -- ./ems
 
-  # whole TCP connections of the ports that the process listens on, whatever they carry
-  magpie exec --target pid/4711 --steal -- python3 -m http.server 8080
+  # take nothing: a command with the network, the names and the environment of a pod
+  magpie exec --target deploy/ems -n dev -- curl http://other-svc/
 
-  # two expressions, of which one is enough; with each routed request on stderr
+  # whole TCP connections of one pod, whatever they carry; its container 'web'
+  magpie exec -p ems-5d9c7-x2x4v -c web --steal -- python3 -m http.server 8080
+
+  # no pod at all, but the cluster's network and names
+  magpie exec --target none -- psql -h db
+
+  # without a cluster: a network namespace of this machine; two expressions, of which one is enough; -v shows each request
   magpie exec --target netns/shop --steal --http-header-filter 'x-user: me' \
       --http-path-filter '^/debug/' --http-filter-any -v -- ./my-shop
 
   # all requests of mine but health checks; one variable replaced, secrets left out
-  magpie exec --target netns/shop --steal --http-header-filter 'x-user: me' --http-path-filter '!^/healthz$' \
-      --env LOG_LEVEL=debug --env-exclude '*_SECRET' -- ./my-shop`
+  magpie exec --target deploy/ems --steal --http-header-filter 'x-user: me' --http-path-filter '!^/healthz$' \
+      --env LOG_LEVEL=debug --env-exclude '*_SECRET' -- ./ems`
+
+const execLong = `Run a command on this machine as if it ran inside the target.
+
+With --steal, requests that reach the target and match the filter go to the command; all others are answered by
+the original, as before. Without a filter, whole connections of the ports that the command listens on are taken.
+What the command connects to and looks up, it does from inside the target; its environment is the target's.
+
+Targets:  deploy/NAME  and sts, rs, ds, job, cronjob, rollout, svc: all ready pods, and those that come later
+          pod/NAME     one pod; --pod NAME is short for it
+          label/K=V    all pods with these labels
+          none         no pod: the network and the names of the cluster
+          netns/NAME   a network namespace of this machine, as in ip-netns(8)
+          pid/N        a process of this machine
+'magpie ls' lists what there is. /container/NAME after a name, or --container, says which container is meant.
+
+The exit status is the command's. Magpie's own: 2 wrong usage, 125 Magpie could not do its part,
+126 the command cannot be run, 127 the command is not there, 128+N the command died of signal N.`
+
+// replicaChoices are the values of --replicas, the default first.
+var replicaChoices = []string{"all", "one"}
 
 // execution is one magpie exec.
 type execution struct {
-	target  string
-	agent   string
-	steal   bool
-	verbose bool
-	linger  time.Duration
-	filters filterFlags
-	env     envFlags
+	aim      aim
+	target   string // what aim says
+	replicas string
+	socket   string
+	steal    bool
+	verbose  bool
+	linger   time.Duration
+	filters  filterFlags
+	env      envFlags
+	agent    agentFlags
 
-	stderr io.Writer
+	cluster *cluster.Flags
+	stderr  io.Writer
 }
 
-func newExec(stderr io.Writer) *cobra.Command {
-	x := &execution{stderr: stderr}
+func newExec(kubectl *cluster.Flags, stderr io.Writer) *cobra.Command {
+	x := &execution{cluster: kubectl, stderr: stderr}
 	cmd := &cobra.Command{
-		Use:   "exec --target KIND/NAME --steal [flags] -- COMMAND [ARG...]",
-		Short: "Run a command as the target",
-		Long: `Run a command on this machine as if it ran inside the target.
-
-Requests that reach the target and match the filter go to the command; all others are answered by the original,
-as before. Without a filter, --steal takes whole connections of the ports that the command listens on. What the
-command connects to and looks up, it does from inside the target; its environment is the target's.
-
-Targets:  netns/NAME  a network namespace of this machine, as in ip-netns(8)
-          pid/N       a process of this machine
-
-The exit status is the command's. Magpie's own: 2 wrong usage, 125 Magpie could not do its part,
-126 the command cannot be run, 127 the command is not there, 128+N the command died of signal N.`,
+		Use:     "exec --target KIND/NAME [--steal] [flags] -- COMMAND [ARG...]",
+		Short:   "Run a command as the target",
+		Long:    execLong,
 		Example: execExample,
 		Args:    commandGiven,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return x.run(cmd.Context(), args)
-		},
-		ValidArgsFunction: func(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		RunE:    x.run,
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
 		},
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what stands behind the command is the command's
-	flags.StringVarP(&x.target, "target", "t", "", "whom to stand in for: `KIND/NAME`")
+	x.aim.register(cmd)
+	x.aim.complete(cmd, kubectl)
 	flags.BoolVar(&x.steal, "steal", false, "take the requests; the original does not get them")
 	x.filters.register(flags)
 	x.env.register(flags)
+	flags.StringVar(&x.replicas, "replicas", replicaChoices[0], "whose requests to take: those of `all` replicas, or of one")
+	_ = cmd.RegisterFlagCompletionFunc("replicas", cobra.FixedCompletions(replicaChoices, cobra.ShellCompDirectiveNoFileComp))
+	x.agent.register(cmd)
+	markForClusters(flags, "container", "replicas", "agent-image", "agent-namespace", "ephemeral", "config")
 	flags.DurationVar(&x.linger, "linger", time.Minute, "how long connections that pass through the agent may go on after the last session on a port, before they are closed between two requests")
-	flags.StringVar(&x.agent, "agent", "", "`socket` of an agent that runs already (else it is found or started, through sudo if need be)")
-	flags.BoolVarP(&x.verbose, "verbose", "v", false, "show each routed request: who answered, status, milliseconds")
-	_ = cmd.RegisterFlagCompletionFunc("target", completeTarget)
+	flags.StringVar(&x.socket, "agent", "", "`socket` of an agent that runs already on this machine (else it is found or started, through sudo if need be)")
+	flags.BoolVarP(&x.verbose, "verbose", "v", false, "show the parts of the start, and each routed request: who answered, status, milliseconds")
 	return cmd
 }
 
 func commandGiven(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return usage("put it behind --, as in: magpie exec --target netns/shop --steal -- ./my-shop", "exec: no command to run")
+		return usage("put it behind --, as in: "+cmd.CommandPath()+" --target deploy/ems --steal -- ./ems", "exec: no command to run")
 	}
 	return nil
 }
 
-// completeTarget offers the namespaces of this machine.
-func completeTarget(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	var found []string
-	entries, _ := os.ReadDir("/run/netns")
-	for _, e := range entries {
-		if name := "netns/" + e.Name(); strings.HasPrefix(name, typed) {
-			found = append(found, name)
-		}
-	}
-	if len(found) == 0 {
-		return []string{"netns/", "pid/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-	}
-	return found, cobra.ShellCompDirectiveNoFileComp
-}
-
 // run does all that can fail for the user's own reasons first, attaches, and runs the command.
-func (x *execution) run(ctx context.Context, args []string) error {
-	filter, err := x.check(args)
+func (x *execution) run(cmd *cobra.Command, args []string) error {
+	ctx := cmd.Context()
+	cfg, filter, err := x.check(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -121,9 +124,8 @@ func (x *execution) run(ctx context.Context, args []string) error {
 	attaching, calm := untilSignal(ctx)
 	defer calm()
 	steps := newSteps(x.stderr)
-	session, err := client.Open(attaching, client.Config{
-		Target: x.target, Socket: x.agent, Linger: x.linger, Version: version, Command: args, Step: steps.done,
-	})
+	cfg.Step = steps.done
+	session, err := client.Open(attaching, cfg)
 	if err != nil {
 		return interrupted(attaching, err)
 	}
@@ -142,35 +144,46 @@ func (x *execution) run(ctx context.Context, args []string) error {
 	})
 }
 
-// check finds what is wrong with the flags.
-func (x *execution) check(args []string) (*filters.Filter, error) {
-	if x.target == "" {
-		return nil, usage("say whom to stand in for, as in --target netns/shop or --target pid/4711", "exec: no target")
+// check finds what is wrong with the flags and the settings, before anybody is asked for anything.
+func (x *execution) check(cmd *cobra.Command, args []string) (cfg client.Config, filter *filters.Filter, err error) {
+	target, inCluster, err := x.aim.resolve(cmd)
+	if err != nil {
+		return cfg, nil, err
 	}
-	if !x.steal {
-		return nil, usage("add --steal: requests that match the filter come to "+args[0]+" alone", "exec: mirroring, which is what exec does without --steal, is not in this version")
-	}
+	x.target = target
+	cfg = client.Config{Target: target, Socket: x.socket, Linger: x.linger, Version: version, Command: args}
 	if err := x.env.check(); err != nil {
-		return nil, err
+		return cfg, nil, err
 	}
 	if x.linger < 0 {
-		return nil, usage("as in --linger 30s", "--linger %v: less than nothing", x.linger)
+		return cfg, nil, usage("as in --linger 30s", "--linger %v: less than nothing", x.linger)
 	}
-	return x.filters.filter()
+	if filter, err = x.filters.filter(); err != nil {
+		return cfg, nil, err
+	}
+	if filter != nil && !x.steal {
+		return cfg, nil, usage("add --steal: requests that match the filter come to "+args[0]+" alone", "exec: a filter without --steal: mirroring, for which it would be, is not in this version")
+	}
+	if inCluster {
+		err = x.inCluster(cmd, &cfg)
+	}
+	return cfg, filter, err
 }
 
-// lookUp looks for the command as a shell would, before anything is attached.
-func lookUp(name string) error {
-	_, err := exec.LookPath(name)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, fs.ErrPermission):
-		return &failure{statusNotExecutable, fmt.Errorf("%s: permission denied", name), "make it executable: chmod +x " + name}
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound), errors.Is(err, exec.ErrDot):
-		return &failure{statusNotFound, fmt.Errorf("%s: command not found", name), "a program in this folder needs ./ in front; others are looked for in $PATH"}
+// inCluster adds what a target in a cluster needs.
+func (x *execution) inCluster(cmd *cobra.Command, cfg *client.Config) (err error) {
+	if x.socket != "" {
+		return usage("leave --agent out: the agent is found or started", "--agent is for targets on this machine, and %s is in a cluster", x.target)
 	}
-	return &failure{statusNotExecutable, fmt.Errorf("%s: %w", name, err), "see execve(2)"}
+	if !slices.Contains(replicaChoices, x.replicas) {
+		return usage("--replicas all, or --replicas one", "--replicas %q: how many?", x.replicas)
+	}
+	cfg.Replicas = x.replicas
+	if cfg.Agent, err = x.agent.settings(cmd); err != nil {
+		return err
+	}
+	cfg.Cluster, err = cluster.Connect(x.cluster)
+	return err
 }
 
 // world asks the target for what the command will find around it: its environment and the files that names are
@@ -200,7 +213,7 @@ func (x *execution) supervise(ctx context.Context, session *client.Session, step
 		<-session.Done()
 		cancel(session.Err())
 	}()
-	pod := &pod{session: session, filter: filter, steps: steps, target: x.target, command: cfg.Args[0]}
+	pod := &pod{session: session, filter: filter, steal: x.steal, steps: steps, target: x.target, command: cfg.Args[0]}
 	if x.verbose {
 		if err := x.watch(ctx, session, steps); err != nil {
 			return err
@@ -226,47 +239,6 @@ func lossHint(cause error) string {
 		return hint + "; " + more
 	}
 	return hint + "; start again"
-}
-
-// notRun gives a command that could not be started the statuses of a shell.
-func notRun(name string, err error) error {
-	var errno syscall.Errno
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return &failure{statusNotFound, fmt.Errorf("%s: %w", name, err), "the file is there, but not the interpreter in its first line, or its loader"}
-	case errors.Is(err, syscall.ENOEXEC), errors.Is(err, fs.ErrPermission) && errors.As(err, &errno):
-		return &failure{statusNotExecutable, fmt.Errorf("%s: %w", name, err), "a script needs a first line like #!/bin/sh"}
-	}
-	return err
-}
-
-// untilSignal returns a context that a Ctrl-C or SIGTERM ends, until calm is called; calm reports whether one came. A
-// [signal.NotifyContext] could not tell: it may swallow the signal that comes while it is stopped.
-func untilSignal(parent context.Context) (_ context.Context, calm func() bool) {
-	ctx, cancel := context.WithCancel(parent)
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		defer close(done)
-		for range signals {
-			cancel()
-		}
-	}()
-	return ctx, sync.OnceValue(func() bool {
-		signal.Stop(signals)
-		close(signals)
-		<-done
-		defer cancel()
-		return ctx.Err() != nil
-	})
-}
-
-// interrupted replaces the error of what a Ctrl-C cut short: the user knows why.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ended(statusSignal + int(syscall.SIGINT))
-	}
-	return err
 }
 
 func (x *execution) logger() *slog.Logger {

@@ -15,12 +15,12 @@ var version = "devel"
 
 func main() {
 	layer.Main() // the stages of the layer are this very program: they never return from here
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
 }
 
-// run is magpie as a function of its arguments. It returns the exit status.
+// run is magpie as a function of its arguments, the first of which is its own name. It returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot(stdout, stderr)
-	root.SetArgs(args)
+	root := newRoot(programName(args[0]), stdout, stderr)
+	root.SetArgs(args[1:])
 	return exitStatus(stderr, root.ExecuteContext(ctx))
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -18,11 +20,13 @@ import (
 type pod struct {
 	session *client.Session
 	filter  *filters.Filter
+	steal   bool // else no port is claimed
 	steps   *steps
 	target  string
 	command string
 
 	claims atomic.Int64 // made, ever
+	told   sync.Once    // that no port is claimed
 }
 
 // Dial connects from inside the target.
@@ -32,6 +36,10 @@ func (p *pod) Dial(ctx context.Context, network string, to netip.AddrPort) (laye
 
 // Listen claims the port and says so: the user waits for this line.
 func (p *pod) Listen(ctx context.Context, port uint16) (layer.Listener, error) {
+	if !p.steal {
+		p.told.Do(func() { p.steps.unclaimed(p, port) })
+		return &unclaimed{over: make(chan struct{})}, nil
+	}
 	claim, err := p.session.Claim(ctx, port, p.filter)
 	if err != nil {
 		p.steps.refused(err)
@@ -51,6 +59,22 @@ func (l listener) Accept() (layer.Conn, error) {
 		return nil, err
 	}
 	return &incoming{Incoming: in}, nil
+}
+
+// unclaimed is the listener of a port that stays on this machine: nothing ever comes from the target.
+type unclaimed struct {
+	over chan struct{}
+	once sync.Once
+}
+
+func (u *unclaimed) Accept() (layer.Conn, error) {
+	<-u.over
+	return nil, net.ErrClosed
+}
+
+func (u *unclaimed) Close() error {
+	u.once.Do(func() { close(u.over) })
+	return nil
 }
 
 // incoming is a connection that came for the local process. The layer uses it once the process has it, which is what
@@ -105,4 +129,12 @@ func errnoOf(err error) error {
 		return errno
 	}
 	return syscall.EADDRINUSE
+}
+
+// where names the target and on how many replicas the session stands, where there can be several.
+func (p *pod) where() string {
+	if n := p.session.Replicas(); n > 1 {
+		return fmt.Sprintf("%s (%d replicas)", p.target, n)
+	}
+	return p.target
 }

@@ -1,23 +1,25 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/magpie-k8s/magpie/client/cluster"
 	"github.com/magpie-k8s/magpie/internal/nearest"
 )
 
-func newRoot(stdout, stderr io.Writer) *cobra.Command {
+func newRoot(program string, stdout, stderr io.Writer) *cobra.Command {
+	flags := cluster.NewFlags()
 	root := &cobra.Command{
-		Use:   "magpie",
+		Use:   ownName,
 		Short: "Run a local process as if it ran inside a pod",
 		Long: `Magpie runs a process on this machine as if it ran inside a pod: it takes for it the requests that are yours,
 and leaves all others to the original, which never knows. What your process connects to, looks up and finds in
 its environment is what the pod would see.`,
 		Example:       execExample,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: program},
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          knownCommand,
@@ -26,14 +28,26 @@ its environment is what the pod would see.`,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
-	root.AddCommand(newExec(stderr), newVersion())
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "Global Flags:", "Flags for the cluster, as kubectl's:", 1))
+	flags.Register(root.PersistentFlags())
+	completeConnection(root, flags)
+	root.AddCommand(newExec(flags, stderr), newLs(flags, stderr), newSessions(flags, stderr), newDoctor(flags), newVersion())
 	for _, cmd := range root.Commands() {
-		// Completion scripts must not offer files where none can stand.
-		if cmd.ValidArgsFunction == nil && cmd.Args == nil {
-			cmd.Args = cobra.NoArgs
-		}
+		prepare(cmd, program)
 	}
 	return root
+}
+
+// prepare does what every command needs.
+func prepare(cmd *cobra.Command, program string) {
+	cmd.Example = called(program, cmd.Example)
+	// Completion scripts must not offer files where none can stand.
+	if cmd.ValidArgsFunction == nil && cmd.Args == nil {
+		cmd.Args = cobra.NoArgs
+	}
+	for _, below := range cmd.Commands() {
+		prepare(below, program)
+	}
 }
 
 // knownCommand is asked about what is no command, and names the nearest that is one.
@@ -45,21 +59,9 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	hint := "see 'magpie --help'"
+	hint := "see '" + cmd.CommandPath() + " --help'"
 	if near := nearest.Word(args[0], names); near != "" {
-		hint = "did you mean '" + near + "'? See 'magpie --help'"
+		hint = "did you mean '" + near + "'? S" + hint[1:]
 	}
 	return usage(hint, "unknown command %q", args[0])
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "magpie %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
-	}
 }

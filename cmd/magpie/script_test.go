@@ -9,9 +9,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"magpie": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
-	})
+	magpie := func() { os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr)) }
+	testscript.Main(m, map[string]func(){"magpie": magpie, "kubectl-magpie": magpie})
 }
 
 // TestScripts runs what a user types and compares each word of the answer, and the exit status (see exits).

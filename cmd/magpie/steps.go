@@ -36,7 +36,12 @@ func (s *steps) ready(p *pod, claim *client.Claim) {
 	if p.filter != nil {
 		what = fmt.Sprintf("requests with %s come to %s, all others stay with the original", p.filter, p.command)
 	}
-	s.line("ready", fmt.Sprintf("port %d of %s: %s (proved in %s)", claim.Port, p.target, what, short(claim.Proof)))
+	s.line("ready", fmt.Sprintf("port %d of %s: %s (proved in %s)", claim.Port, p.where(), what, short(claim.Proof)))
+}
+
+// unclaimed tells, once, that nothing is taken.
+func (s *steps) unclaimed(p *pod, port uint16) {
+	s.note("port %d of %s stays with the original: without --steal, %s is heard on this machine only (mirroring is not in this version)", port, p.target, p.command)
 }
 
 // refused tells why a port could not be claimed. The command sees the errno only.

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/magpie-k8s/magpie/client/agentpod"
+	"github.com/magpie-k8s/magpie/client/config"
+)
+
+// agentFlags say how agents are started in a cluster. They are stronger than the environment, which is stronger than
+// the settings file.
+type agentFlags struct {
+	file      string
+	image     string
+	namespace string
+	ephemeral bool
+}
+
+// register adds the flags of a command that starts agents.
+func (a *agentFlags) register(cmd *cobra.Command) {
+	a.registerWhere(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&a.image, "agent-image", "", "`image` of the agent (else $MAGPIE_AGENT_IMAGE, else that of this version)")
+	flags.BoolVar(&a.ephemeral, "ephemeral", false, "start the agent as an ephemeral container of the pod, not as a Job beside it")
+}
+
+// registerWhere adds the flags of a command that only looks for agents.
+func (a *agentFlags) registerWhere(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&a.namespace, "agent-namespace", "", "`namespace` in which agents are started (else the pod's own)")
+	flags.StringVar(&a.file, "config", "", "settings `file` (else $MAGPIE_CONFIG, else .magpie/magpie.yaml here or in a folder above)")
+}
+
+// settings joins file, environment and flags.
+func (a *agentFlags) settings(cmd *cobra.Command) (agentpod.Settings, error) {
+	folder, err := os.Getwd()
+	if err != nil {
+		return agentpod.Settings{}, err
+	}
+	c, err := config.Load(a.file, folder)
+	if err != nil {
+		return agentpod.Settings{}, usage(hintOf(err), "%w", err)
+	}
+	s := c.Agent
+	if cmd.Flags().Changed("agent-image") {
+		s.Image = a.image
+	}
+	if cmd.Flags().Changed("agent-namespace") {
+		s.Namespace = a.namespace
+	}
+	if cmd.Flags().Changed("ephemeral") {
+		s.Ephemeral = a.ephemeral
+	}
+	if err := s.Check(); err != nil {
+		return agentpod.Settings{}, usage(hintOf(err), "%w", err)
+	}
+	return s, nil
+}
