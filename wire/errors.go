@@ -12,9 +12,9 @@ import (
 // An Error crosses the wire: one line of cause, perhaps one of hint, and an errno that errors.Is finds again on
 // the other side. The zero Errno means that none fits.
 type Error struct {
-	Errno  syscall.Errno `json:",omitempty"`
-	Cause  string        `json:",omitempty"`
-	Advice string        `json:",omitempty"` // what to do, one line; see Hint
+	Errno  syscall.Errno `json:"errno,omitempty"`
+	Cause  string        `json:"cause,omitempty"`
+	Advice string        `json:"hint,omitempty"` // what to do, one line; see Hint
 }
 
 func (e *Error) Error() string {

@@ -34,7 +34,7 @@ func newJoin() *cobra.Command {
 			return agent.Lend(client, pipe)
 		},
 	}
-	cmd.Flags().StringVar(&target, "target", "", "whom the agent stands beside: netns/NAME or pid/N")
+	cmd.Flags().StringVar(&target, "target", "", "whom the agent stands beside: netns/NAME, pid/N or container/ID")
 	cmd.Flags().DurationVar(&linger, "linger", time.Minute, "for an agent that is started: see serve")
 	cmd.Flags().StringVar(&lendTo, "lend-to", "", "the client's unix socket")
 	return cmd
