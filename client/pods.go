@@ -132,7 +132,7 @@ func (p *pod) enter(ctx context.Context) (pipe io.ReadWriteCloser, target string
 	defer p.entering.Unlock()
 	for try := range maxLeaving {
 		if p.agent == nil {
-			p.agent, err = agentpod.Enter(ctx, p.cfg.Cluster, p.current(), p.cfg.Agent, p.cfg.Version, p.cfg.Linger, p.cfg.Step)
+			p.agent, err = agentpod.Enter(ctx, p.cfg.Cluster, p.current(), p.cfg.Agent, p.cfg.Version, p.cfg.Linger, p.cfg.Part)
 			if err != nil {
 				return nil, "", err
 			}

@@ -40,6 +40,9 @@ type Config struct {
 	// Step is told of each thing done, for the user to see: "lost" and "back" are among them later on. It is called
 	// concurrently. Nil is fine.
 	Step func(what, detail string)
+
+	// Part is told of the parts of an agent's start and how long each took, for who asks where the time goes. Nil is fine.
+	Part func(what, detail string)
 }
 
 // A Session is what one magpie exec has of the agents of its target. It is safe for concurrent use; close it.
