@@ -1,39 +1,39 @@
-// Package agentpod puts agents beside pods and opens carriers to them: as a Job's pod on the same node, reached by port-forward, or as an ephemeral
-// container, reached by exec. It never touches the target's own containers, and what it started it deletes when the start fails.
+// Package agentpod puts agents beside pods and opens carriers to them: as a Job's pod on the same node, reached by port-forward, or as an
+// ephemeral container, reached by exec. It never touches the target's own containers, and what it started it deletes when the start fails.
 package agentpod
 
 import (
-	"context"
-	"errors"
-	"io"
-	"time"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/magpie-k8s/magpie/client/cluster"
+	"github.com/magpie-k8s/magpie/wire"
 )
 
 const (
 	// Port is where agents listen, on their pod's loopback: only the API server's port-forward leads there.
 	Port = 5040
 
-	prefix = "magpie-k8s.github.io/"
+	// socket is where an ephemeral agent listens: its pod's loopback is the target's.
+	socket = "/run/magpie/agent.sock"
 )
 
 // An Agent is one that runs beside a pod. It is safe for concurrent use.
 type Agent struct {
-	namespace, name string
+	cluster         *cluster.Cluster
+	namespace, name string // of the agent's pod; of the target's if the agent is in there
+	container       string // of an ephemeral agent, else ""
 	target          string
+	beside          [2]string // namespace and name of the target's pod
 	started         bool
-}
+	old             atomic.Bool // the API server has no WebSockets
 
-// Enter finds the agent of a pod, whoever started it, or starts one, and returns when it listens. The zero pod but for its namespace stands for none:
-// an agent without a target. Step is told the parts of the way as they are done.
-func Enter(ctx context.Context, c *cluster.Cluster, pod cluster.Pod, s Settings, version string, linger time.Duration, step func(what, detail string)) (*Agent, error) {
-	return nil, errors.New("not yet")
-}
-
-// Running lists the agents of a namespace, or of all if it is "".
-func Running(ctx context.Context, c *cluster.Cluster, namespace string) ([]*Agent, error) {
-	return nil, errors.New("not yet")
+	mu    sync.Mutex
+	ready *wire.Bond // opened by Enter for the first Dial
 }
 
 // Name is that of the agent's pod.
@@ -49,12 +49,41 @@ func (a *Agent) Started() bool { return a.started }
 func (a *Agent) Target() string { return a.target }
 
 // TargetPod names the pod that the agent is beside; both are "" when it is beside none.
-func (a *Agent) TargetPod() (namespace, name string) { return "", "" }
+func (a *Agent) TargetPod() (namespace, name string) { return a.beside[0], a.beside[1] }
 
-// Dial opens a carrier to the agent. ErrGone says that the agent has left.
-func (a *Agent) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
-	return nil, errors.New("not yet")
+func (a *Agent) String() string {
+	if a.container != "" {
+		return fmt.Sprintf("agent %s in pod %s", a.container, a.name)
+	}
+	return "agent " + a.name
 }
 
 // Close gives up what is kept for the next Dial. Carriers stay open, and the agent leaves by itself.
-func (a *Agent) Close() error { return nil }
+func (a *Agent) Close() error {
+	if bond := a.take(); bond != nil {
+		return bond.Close()
+	}
+	return nil
+}
+
+func (a *Agent) take() *wire.Bond {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bond := a.ready
+	a.ready = nil
+	return bond
+}
+
+// ofPod is the agent whose own pod this is.
+func ofPod(c *cluster.Cluster, pod *corev1.Pod) *Agent {
+	a := &Agent{cluster: c, namespace: pod.Namespace, name: pod.Name}
+	if namespace, name, ok := strings.Cut(pod.Annotations[annotationTarget], "/"); ok {
+		a.beside = [2]string{namespace, name}
+	}
+	return a
+}
+
+// inPod is the agent that is an ephemeral container of this pod.
+func inPod(c *cluster.Cluster, pod *corev1.Pod, container string) *Agent {
+	return &Agent{cluster: c, namespace: pod.Namespace, name: pod.Name, container: container, beside: [2]string{pod.Namespace, pod.Name}}
+}

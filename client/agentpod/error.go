@@ -2,7 +2,7 @@ package agentpod
 
 import "errors"
 
-// ErrGone is the error of Dial for an agent that has left, or is leaving: Enter finds or starts the next one.
+// ErrGone is the error for an agent that has left, or is leaving: Enter finds or starts the next one.
 var ErrGone = errors.New("the agent has left")
 
 // An Error says in one line what went wrong and in another what to do about it.
