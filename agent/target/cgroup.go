@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,13 +14,17 @@ import (
 
 // cgroupOf finds the directory of the nearest cgroup v2 that holds all these processes, or says why there is none.
 func cgroupOf(all []*process) (dir, missing string) {
-	return locate(func() (string, error) { return commonPath(all) })
+	viewers := []string{"self", "1"}
+	if len(all) == 1 {
+		viewers = append(viewers, strconv.Itoa(all[0].pid)) // a container sees its own
+	}
+	return locate(viewers, func() (string, error) { return commonPath(all) })
 }
 
 // podCgroupOf finds the directory of the cgroup v2 of a process' pod, which holds each container that the pod has or gets; where there are no pods, of its
 // container.
 func podCgroupOf(p *process) (dir, missing string) {
-	return locate(func() (string, error) {
+	return locate([]string{"self", "1"}, func() (string, error) {
 		path, err := commonPath([]*process{p})
 		if at, ok := placeIn(path); ok && at.isPod() {
 			path = at.pod
@@ -32,11 +37,11 @@ func podCgroupOf(p *process) (dir, missing string) {
 // /../../…
 var errHidden = errors.New("our own cgroup namespace hides the target's cgroup")
 
-// locate finds the directory of the cgroup v2 that name returns: in our own view, or else in that of process 1.
-func locate(name func() (path string, err error)) (dir, missing string) {
-	dir, err := locateHere(name)
+// locate finds the directory of the cgroup v2 that name returns, in a mount that one of the viewers has: as we see paths, or else as process 1 does.
+func locate(viewers []string, name func() (path string, err error)) (dir, missing string) {
+	dir, err := locateHere(viewers, name)
 	if errors.Is(err, errHidden) {
-		if there := inViewOf1(func() error { dir, err = locateHere(name); return nil }); there != nil {
+		if there := inViewOf1(func() error { dir, err = locateHere(viewers, name); return nil }); there != nil {
 			err = errors.Join(err, there)
 		}
 	}
@@ -46,12 +51,12 @@ func locate(name func() (path string, err error)) (dir, missing string) {
 	return dir, ""
 }
 
-func locateHere(name func() (path string, err error)) (dir string, err error) {
+func locateHere(viewers []string, name func() (path string, err error)) (dir string, err error) {
 	path, err := name()
 	if err != nil {
 		return "", err
 	}
-	for _, viewer := range []string{"self", "1"} {
+	for _, viewer := range viewers {
 		if dir, ok := inMount(viewer, path); ok {
 			return dir, nil
 		}

@@ -71,6 +71,9 @@ func (s *serving) serve(ctx context.Context, log *slog.Logger) error {
 		Target: s.target, Version: version, Linger: atOnce(s.linger), Logger: log,
 		Stay: s.socket != "", Remote: s.remote(), Node: s.node,
 	})
+	if err == nil && s.remote() {
+		err = confine(a, log)
+	}
 	if s.wordFD >= 0 {
 		word := os.NewFile(uintptr(s.wordFD), "word")
 		err = errors.Join(err, agent.Report(word, err), word.Close())
@@ -80,6 +83,19 @@ func (s *serving) serve(ctx context.Context, log *slog.Logger) error {
 	}
 	defer a.Close()
 	return a.Serve(ctx, l)
+}
+
+// confine is for an agent in a cluster, where others than its user trust it.
+func confine(a *agent.Agent, log *slog.Logger) error {
+	err := agent.Confine()
+	if errors.Is(err, agent.ErrNotConfined) {
+		log.Warn("rights kept", "err", err)
+		return nil
+	}
+	if err != nil {
+		return errors.Join(err, a.Close())
+	}
+	return nil
 }
 
 func (s *serving) remote() bool { return s.listen != "" }
