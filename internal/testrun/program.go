@@ -16,6 +16,9 @@ import (
 // Patience bounds every wait for what should come soon.
 const Patience = 15 * time.Second
 
+// lastWords is how long what a program said may take to be read after its end. Children of it may hold its output open.
+const lastWords = 200 * time.Millisecond
+
 // A Program is one that runs under test.
 type Program struct {
 	Cmd  *exec.Cmd
@@ -49,9 +52,17 @@ func Start(tb testing.TB, cmd *exec.Cmd, launch func() error) *Program {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	go p.read(r)
+	all := make(chan struct{})
+	go func() {
+		p.read(r)
+		close(all)
+	}()
 	go func() {
 		p.err = cmd.Wait()
+		select {
+		case <-all:
+		case <-time.After(lastWords):
+		}
 		close(p.done)
 	}()
 	tb.Cleanup(func() {
