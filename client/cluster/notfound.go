@@ -79,7 +79,7 @@ func (c *Cluster) perhaps(ctx context.Context, t Target) string {
 		return fmt.Sprintf("did you mean %s/%s?", t.Kind, near)
 	}
 	if others := c.elsewhere(ctx, t); len(others) > 0 {
-		return fmt.Sprintf("there is one with -n %s", strings.Join(others, " and with -n "))
+		return fmt.Sprintf("there is one with -n %s", strings.Join(others, " or -n "))
 	}
 	if len(names[t.Kind]) == 0 {
 		return fmt.Sprintf("there is no %s in namespace %s; `magpie ls -n %[2]s` lists what can be a target", resourceOf(t.Kind).Resource, c.namespace)

@@ -19,7 +19,8 @@ func waits(pod *corev1.Pod) (cause, hint string) {
 	case scheduled != nil && scheduled.Status == corev1.ConditionFalse && scheduled.Reason == corev1.PodReasonSchedulingGated:
 		return "it is held back by a scheduling gate", describe
 	case scheduled != nil && scheduled.Status == corev1.ConditionFalse:
-		return "it has no node: " + line(scheduled.Message), describe
+		message, _, _ := strings.Cut(scheduled.Message, " preemption:") // why no other pod had to go: nobody asked
+		return "it has no node: " + line(message), describe
 	case pod.Spec.NodeName == "":
 		return "it has no node yet", describe
 	}
