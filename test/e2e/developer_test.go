@@ -5,7 +5,6 @@ package e2e
 import (
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
 	"github.com/magpie-k8s/magpie/internal/testrun"
@@ -126,38 +124,6 @@ func (d *developer) startSteal(tb testing.TB, s *shop, user string, flags ...str
 	tb.Helper()
 	return d.magpie(tb, slices.Concat([]string{"exec", "--target", "deploy/shop", "-n", s.namespace, "--steal", "--http-header-filter", "x-user: " + user}, flags,
 		[]string{"--", filepath.Join(programs, "shop"), "serve", user, ":8080"})...)
-}
-
-// mustLeaveNothing waits until neither agent nor Job is left in the namespace, nor a BPF link on the machine.
-func mustLeaveNothing(tb testing.TB, namespace string, limit time.Duration) {
-	tb.Helper()
-	took := within(tb, limit, func() error {
-		left := append(names(tb, namespace, "jobs", "app.kubernetes.io/name=magpie-agent"), names(tb, namespace, "pods", "app.kubernetes.io/name=magpie-agent")...)
-		if links := stealLinks(tb); len(left) > 0 || links > 0 {
-			return fmt.Errorf("left: %v, %d links", left, links)
-		}
-		return nil
-	})
-	tb.Logf("nothing was left after %v", took.Round(100*time.Millisecond))
-}
-
-// stealLinks counts the sk_lookup links of the machine: nobody but an agent has one.
-func stealLinks(tb testing.TB) (n int) {
-	tb.Helper()
-	out, err := exec.Command("bpftool", "-j", "link", "show").Output()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var links []struct {
-		AttachType string `json:"attach_type"`
-	}
-	mustDecode(tb, string(out), &links)
-	for _, l := range links {
-		if l.AttachType == "sk_lookup" {
-			n++
-		}
-	}
-	return n
 }
 
 func decodeAnswer(text string) (a answer, err error) {

@@ -129,7 +129,7 @@ func TestEphemeral(t *testing.T) {
 	m.Stop(t)
 	within(t, soon, func() error {
 		running := mustKubectl(t, "-n", s.namespace, "get", "pods", "-l", "app=shop", "-o", "jsonpath={.items[*].status.ephemeralContainerStatuses[*].state.running}")
-		if links := stealLinks(t); running != "" || links > 0 {
+		if links := stealLinks(t, s.namespace); running != "" || links > 0 {
 			return fmt.Errorf("still running: %s, %d links", running, links)
 		}
 		return nil

@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,20 +13,6 @@ import (
 
 	"github.com/magpie-k8s/magpie/internal/testrun"
 )
-
-// agentProcess finds the one agent of the machine: its pods' processes are seen from here.
-func agentProcess(tb testing.TB) int {
-	tb.Helper()
-	out, err := exec.Command("pgrep", "-x", "magpie-agent").Output()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
-	if err != nil {
-		tb.Fatalf("not one agent: %q", out)
-	}
-	return pid
-}
 
 // signalMagpie sends a signal to magpie itself, not to what it runs.
 func signalMagpie(tb testing.TB, m *testrun.Program, sig syscall.Signal) {
@@ -57,7 +42,7 @@ const connections = 4
 func TestAKilledAgentIsReplaced(t *testing.T) {
 	s, dev := openShop(t, 1), newDeveloper(t)
 	m := dev.steal(t, s, "me")
-	if err := syscall.Kill(agentProcess(t), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(agentProcess(t, s.namespace), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	mustPass(t, s, "nobody", 1, 3*time.Second)

@@ -69,10 +69,16 @@ func openShop(tb testing.TB, replicas int) *shop {
 	apply(tb, s.namespace, fmt.Sprintf(shopManifest, replicas))
 	rollout(tb, s.namespace, "deploy/shop")
 	mustKubectl(tb, "-n", s.namespace, "wait", "--for=condition=Ready", "pod/bystander", "--timeout=60s")
-	within(tb, 30*time.Second, func() error {
-		_, err := s.ask("http://shop/")
-		return err
-	})
+	// A new Service is known to its node some time after its pods are ready.
+	for range 5 {
+		within(tb, 30*time.Second, func() error {
+			_, err := s.ask("http://shop/")
+			return err
+		})
+	}
+	if _, err := raw(s.namespace, "bystander", "8081", "/reset", nil); err != nil {
+		tb.Fatal(err)
+	}
 	return s
 }
 
@@ -133,7 +139,7 @@ func (s *shop) stats(tb testing.TB) (now stats) {
 	return now
 }
 
-// mustBeUnharmed fails when the bystander has seen more errors than allowed since it was started, or an answer of another
+// mustBeUnharmed fails when the bystander has seen more errors than allowed since the shop was open, or an answer of another
 // than the original, or has sent nothing.
 func (s *shop) mustBeUnharmed(tb testing.TB, allowed int) {
 	tb.Helper()

@@ -34,6 +34,7 @@ type bystander struct {
 	url string
 
 	mu    sync.Mutex
+	since time.Time // requests that began before are not counted
 	stats stats
 }
 
@@ -53,7 +54,7 @@ func (b *bystander) work(client *http.Client) {
 	for {
 		begin := time.Now()
 		by, err := visit(client, b.url)
-		b.count(by, time.Since(begin), err)
+		b.count(by, begin, err)
 		time.Sleep(pace)
 	}
 }
@@ -76,9 +77,13 @@ func visit(client *http.Client, url string) (by string, err error) {
 	return a.By, err
 }
 
-func (b *bystander) count(by string, took time.Duration, err error) {
+func (b *bystander) count(by string, begin time.Time, err error) {
+	took := time.Since(begin)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if begin.Before(b.since) {
+		return
+	}
 	b.stats.Slowest = max(b.stats.Slowest, took)
 	if err == nil {
 		b.stats.OK++
@@ -97,6 +102,11 @@ func (b *bystander) handler() http.Handler {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(b.stats)
+	})
+	mux.HandleFunc("/reset", func(http.ResponseWriter, *http.Request) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.since, b.stats = time.Now(), stats{By: map[string]int{}}
 	})
 	mux.HandleFunc("/ask", ask)
 	return mux

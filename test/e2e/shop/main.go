@@ -2,7 +2,8 @@
 // server that says who answered and whom it saw, and a bystander that sends steady traffic and counts what went wrong.
 //
 //	shop serve NAME :8080       GET / says who answered; also /healthz, /env?name=, /bytes?n=, POST /sink
-//	shop bystander URL :8081    sends requests to URL for ever; GET /stats says how they went, GET /ask?url=&header= sends one
+//	shop bystander URL :8081    sends requests to URL for ever; GET /stats says how they went since GET /reset,
+//	                            GET /ask?url=&header= sends one
 package main
 
 import (
