@@ -90,7 +90,9 @@ func (c *Cluster) survey(ctx context.Context, namespace string) (*survey, error)
 			switch {
 			case err == nil:
 				s.objects[w.kind] = list.Items
-			case !apierrors.IsNotFound(err): // a custom kind that the cluster does not have
+			case apierrors.IsNotFound(err), w.kind == KindRollout && apierrors.IsForbidden(err):
+				// A custom kind that the cluster does not have; who has no right to it is told that instead.
+			default:
 				refused = cmp.Or(refused, Explain("list "+w.resource.Resource, err))
 			}
 		})
