@@ -1,10 +1,12 @@
 package agentpod
 
 import (
+	"bufio"
 	"context"
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,92 +14,178 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/spdystream/spdy"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/magpie-k8s/magpie/wire"
 )
 
-// Bounds of what is read of why a port cannot be reached, and for how long.
 const (
+	// The streams of a port-forward: one for what the node has to say, one for the bytes. The names are SPDY's.
+	complaints spdy.StreamId = 1
+	data       spdy.StreamId = 3
+
+	// Bounds of what the node says, and of the time it has for that once the bytes have ended.
 	maxComplaint  = 4 << 10
 	complaintTime = time.Second
+
+	readBuffer = 32 << 10
 )
 
-// A forwarded is a pipe to the agent's port: a connection of its own with the two streams that a port-forward has. Streams that share a
-// connection would wait for each other: spdystream hands frames to their readers one after the other.
+// A forwarded is a pipe to the agent's port: a port-forward's connection with its two streams, and no other. Several on one connection
+// would share its window, and client-go's way to open them costs a round trip for each.
 type forwarded struct {
-	conn  *connection
-	data  httpstream.Stream
-	ended chan struct{} // closed when complaint is whole
-	why   string
+	conn   net.Conn
+	framer *spdy.Framer
+
+	// Only the reader touches these.
+	unread []byte
+	said   strings.Builder
+	ended  bool // the bytes have
+	why    error
+
+	mu  sync.Mutex // of what is written
+	out []byte
 }
 
-// forward opens a pipe. Whether somebody listens at its end shows when it is read.
+// forward opens a pipe. It does not wait for the node: whether somebody listens there shows when the pipe is read.
 func (a *Agent) forward(ctx context.Context) (io.ReadWriteCloser, error) {
 	at := a.cluster.Client().CoreV1().RESTClient().Post().Namespace(a.namespace).Resource("pods").Name(a.name).SubResource("portforward").URL()
 	conn, err := upgrade(ctx, a.cluster.Config(), at, &a.old)
 	if err != nil {
 		return nil, err
 	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	data, complaints, err := openStreams(conn)
+	f, err := newForwarded(conn)
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("open stream: %w", err)
+		return nil, fmt.Errorf("open port-forward: %w", err)
 	}
-	f := &forwarded{conn: conn, data: data, ended: make(chan struct{})}
-	go f.hear(complaints)
 	return f, nil
 }
 
-// openStreams opens both at once: client-go waits a round trip for each.
-func openStreams(conn httpstream.Connection) (data, complaints httpstream.Stream, err error) {
-	open := func(kind string) (httpstream.Stream, error) {
-		return conn.CreateStream(http.Header{
-			corev1.StreamType:                 {kind},
-			corev1.PortHeader:                 {strconv.Itoa(Port)},
-			corev1.PortForwardRequestIDHeader: {"0"},
-		})
+func newForwarded(conn net.Conn) (*forwarded, error) {
+	framer, err := spdy.NewFramer(conn, bufio.NewReaderSize(conn, readBuffer))
+	if err != nil {
+		return nil, err
 	}
-	var second error
-	var both sync.WaitGroup
-	both.Go(func() { complaints, second = open(corev1.StreamTypeError) })
-	data, err = open(corev1.StreamTypeData)
-	both.Wait()
-	return data, complaints, errors.Join(err, second)
+	f := &forwarded{conn: conn, framer: framer}
+	for _, frame := range []spdy.Frame{
+		syn(complaints, corev1.StreamTypeError),
+		&spdy.DataFrame{StreamId: complaints, Flags: spdy.DataFlagFin}, // we have none
+		syn(data, corev1.StreamTypeData),
+	} {
+		if err := framer.WriteFrame(frame); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
 }
 
-func (f *forwarded) hear(complaints httpstream.Stream) {
-	defer close(f.ended)
-	_ = complaints.Close() // we never write there
-	b, _ := io.ReadAll(io.LimitReader(complaints, maxComplaint))
-	f.why = strings.TrimSpace(string(b))
+func syn(id spdy.StreamId, kind string) *spdy.SynStreamFrame {
+	return &spdy.SynStreamFrame{StreamId: id, Headers: http.Header{
+		corev1.StreamType:                 {kind},
+		corev1.PortHeader:                 {strconv.Itoa(Port)},
+		corev1.PortForwardRequestIDHeader: {"0"},
+	}}
 }
 
 // Read tells at the end what the node said about it.
 func (f *forwarded) Read(b []byte) (int, error) {
-	n, err := f.data.Read(b)
-	if n > 0 || err == nil {
-		return n, err
+	for len(f.unread) == 0 {
+		if f.why != nil {
+			return 0, f.why
+		}
+		if err := f.readFrame(); err != nil {
+			f.why = f.explain(err)
+		}
 	}
-	select {
-	case <-f.ended:
-	case <-time.After(complaintTime):
-		return 0, err
-	}
-	switch {
-	case f.why == "":
-		return 0, err
-	case strings.Contains(f.why, "connection refused"):
-		return 0, &wire.Error{Errno: syscall.ECONNREFUSED, Cause: "the agent does not listen"}
-	}
-	return 0, &wire.Error{Errno: syscall.ECONNRESET, Cause: "port-forward: " + f.why}
+	n := copy(b, f.unread)
+	f.unread = f.unread[n:]
+	return n, nil
 }
 
-func (f *forwarded) Write(b []byte) (int, error) { return f.data.Write(b) }
+func (f *forwarded) readFrame() error {
+	frame, err := f.framer.ReadFrame()
+	if err != nil {
+		return err
+	}
+	switch frame := frame.(type) {
+	case *spdy.DataFrame:
+		if frame.StreamId == data {
+			f.unread = frame.Data
+		} else if room := maxComplaint - f.said.Len(); room > 0 {
+			f.said.Write(frame.Data[:min(len(frame.Data), room)])
+		}
+		if frame.Flags&spdy.DataFlagFin != 0 {
+			return f.end(frame.StreamId)
+		}
+	case *spdy.SynReplyFrame:
+		if frame.CFHeader.Flags&spdy.ControlFlagFin != 0 {
+			return f.end(frame.StreamId)
+		}
+	case *spdy.RstStreamFrame:
+		return f.end(frame.StreamId)
+	case *spdy.PingFrame:
+		return f.write(func() error { return f.framer.WriteFrame(frame) })
+	case *spdy.GoAwayFrame:
+		return io.EOF
+	}
+	return nil
+}
+
+// end takes note of the end of a stream. That of the bytes is the pipe's, when the node has said why.
+func (f *forwarded) end(id spdy.StreamId) error {
+	if id == complaints {
+		if f.ended || f.said.Len() > 0 {
+			return io.EOF
+		}
+		return nil
+	}
+	if f.said.Len() > 0 || len(f.unread) > 0 {
+		return io.EOF
+	}
+	f.ended = true
+	time.AfterFunc(complaintTime, func() { f.conn.Close() })
+	return nil
+}
+
+// explain is the end of the pipe in our words.
+func (f *forwarded) explain(err error) error {
+	said := line(f.said.String())
+	switch {
+	case strings.Contains(said, "connection refused"):
+		return &wire.Error{Errno: syscall.ECONNREFUSED, Cause: "the agent does not listen"}
+	case said != "":
+		return &wire.Error{Errno: syscall.ECONNRESET, Cause: "port-forward: " + said}
+	case f.ended:
+		return io.EOF
+	}
+	return err
+}
+
+// Write sends one frame, in one piece: the framer would make three messages of it.
+func (f *forwarded) Write(b []byte) (int, error) {
+	if len(b) > spdy.MaxDataLength {
+		return 0, syscall.EMSGSIZE // chunks of bonds are much smaller
+	}
+	err := f.write(func() error {
+		f.out = binary.BigEndian.AppendUint32(f.out[:0], uint32(data))
+		f.out = binary.BigEndian.AppendUint32(f.out, uint32(len(b))) // no flags
+		f.out = append(f.out, b...)
+		_, err := f.conn.Write(f.out)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func (f *forwarded) write(do func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return do()
+}
 
 // Close ends both directions.
-func (f *forwarded) Close() error {
-	return f.conn.Close()
-}
+func (f *forwarded) Close() error { return f.conn.Close() }

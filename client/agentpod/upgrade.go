@@ -1,62 +1,51 @@
 package agentpod
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"
-	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	constants "k8s.io/apimachinery/pkg/util/portforward"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
-	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/transport/websocket"
 	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
-	streamspdy "k8s.io/streaming/pkg/httpstream/spdy"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// pingPeriod keeps load balancers from closing a pipe of a bond that happens to be idle.
-const pingPeriod = 10 * time.Second
+// maxRefusal bounds what is read of an answer that is no upgrade.
+const maxRefusal = 64 << 10
 
-// A connection is one of a port-forward: SPDY, in a WebSocket where the API server can.
-type connection struct {
-	httpstream.Connection
-	raw net.Conn // under it; nil where client-go keeps it
-}
-
-// Close does not wait for a path that is stuck.
-func (c *connection) Close() error {
-	if c.raw != nil {
-		return c.raw.Close()
-	}
-	go c.Connection.Close()
-	return nil
-}
-
-// upgrade asks the API server for a connection: by WebSocket first, as proxies understand it, else by SPDY alone, as kubectl does.
-func upgrade(ctx context.Context, config *rest.Config, at *url.URL, old *atomic.Bool) (*connection, error) {
+// upgrade asks the API server for a connection that speaks SPDY: in a WebSocket first, as proxies understand it, else bare, as kubectl
+// does. Old is set once an API server is known to have no WebSockets.
+func upgrade(ctx context.Context, config *rest.Config, at *url.URL, old *atomic.Bool) (net.Conn, error) {
 	if old.Load() {
-		return bySPDY(ctx, config, at)
+		return bare(ctx, config, at)
 	}
 	conn, err := byWebSocket(ctx, config, at)
 	if err == nil || !notWebSocket(err) {
 		return conn, err
 	}
-	conn, second := bySPDY(ctx, config, at)
+	conn, second := bare(ctx, config, at)
 	if second != nil {
-		return nil, answer(err) // the one that has its status
+		return nil, answer(err) // both were answered alike, most likely
 	}
 	old.Store(true)
 	return conn, nil
 }
 
-// notWebSocket reports whether an error may be the fault of WebSockets. An answer about the pod is not; RBAC is asked for another verb
-// by the two (get and create), so a refusal may be.
+// notWebSocket reports whether an error may be the fault of WebSockets. That of RBAC may be, too: it is asked for the verb get for a
+// WebSocket, and else for create.
 func notWebSocket(err error) bool {
 	return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 }
@@ -69,7 +58,7 @@ func answer(err error) error {
 	return err
 }
 
-func byWebSocket(ctx context.Context, config *rest.Config, at *url.URL) (*connection, error) {
+func byWebSocket(ctx context.Context, config *rest.Config, at *url.URL) (net.Conn, error) {
 	transport, holder, err := websocket.RoundTripperFor(config)
 	if err != nil {
 		return nil, err
@@ -82,17 +71,15 @@ func byWebSocket(ctx context.Context, config *rest.Config, at *url.URL) (*connec
 	if err != nil {
 		return nil, err
 	}
-	raw := portforward.NewTunnelingConnectionWithLogger(klog.Logger{}, socket)
-	conn, err := streamspdy.NewClientConnectionWithPings(raw, pingPeriod)
-	if err != nil {
-		raw.Close()
-		return nil, err
-	}
-	return &connection{conn, raw}, nil
+	return portforward.NewTunnelingConnectionWithLogger(klog.Logger{}, socket), nil
 }
 
-func bySPDY(ctx context.Context, config *rest.Config, at *url.URL) (*connection, error) {
-	transport, upgrader, err := spdy.RoundTripperFor(config)
+func bare(ctx context.Context, config *rest.Config, at *url.URL) (net.Conn, error) {
+	b, err := newBareTransport(config)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := rest.HTTPWrappersForConfig(config, b) // credentials
 	if err != nil {
 		return nil, err
 	}
@@ -100,13 +87,56 @@ func bySPDY(ctx context.Context, config *rest.Config, at *url.URL) (*connection,
 	if err != nil {
 		return nil, err
 	}
-	conn, protocol, err := spdy.NegotiateStreaming(upgrader, &http.Client{Transport: transport}, request, constants.PortForwardV1Name)
+	request.Header.Set(httpstream.HeaderConnection, httpstream.HeaderUpgrade)
+	request.Header.Set(httpstream.HeaderUpgrade, spdy.HeaderSpdy31)
+	request.Header.Set(httpstream.HeaderProtocolVersion, constants.PortForwardV1Name)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
-	if protocol != constants.PortForwardV1Name {
-		conn.Close()
-		return nil, fmt.Errorf("the API server speaks %q, not %q", protocol, constants.PortForwardV1Name)
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		defer b.conn.Close()
+		said, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
+		return nil, refused(response, said)
 	}
-	return &connection{conn, nil}, nil
+	return b.conn, nil
+}
+
+// A bareTransport is for one request, and keeps its connection. Client-go's own keeps it from us.
+type bareTransport struct {
+	dial *spdy.SpdyRoundTripper // knows proxies
+	conn net.Conn
+}
+
+func newBareTransport(config *rest.Config) (*bareTransport, error) {
+	tls, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, err
+	}
+	dial, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{TLS: tls, Proxier: config.Proxy})
+	return &bareTransport{dial: dial}, err
+}
+
+// RoundTrip sends the request and reads the head of the answer.
+func (b *bareTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	conn, err := b.dial.Dial(request)
+	if err != nil {
+		return nil, err
+	}
+	b.conn = conn
+	defer context.AfterFunc(request.Context(), func() { conn.Close() })()
+	response, err := http.ReadResponse(bufio.NewReader(conn), request)
+	if err != nil {
+		conn.Close()
+	}
+	return response, err
+}
+
+// refused is the API server's refusal, as its clients know it.
+func refused(response *http.Response, said []byte) error {
+	var status metav1.Status
+	if err := json.Unmarshal(said, &status); err == nil && status.Message != "" {
+		return &apierrors.StatusError{ErrStatus: status}
+	}
+	return fmt.Errorf("%s: %s", response.Status, line(string(said)))
 }
