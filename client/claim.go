@@ -109,22 +109,13 @@ func (c *Claim) stake(ctx context.Context, links []*link) error {
 				}
 			}
 		case <-enough:
-			go c.session.refusals(answers, asked)
+			go c.session.insist(answers, asked)
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 	return nil
-}
-
-// refusals says which of the stakes that nobody waits for any more were refused.
-func (s *Session) refusals(answers <-chan *stake, asked int) {
-	for range asked {
-		if k := <-answers; k.refused() {
-			s.cfg.Step("refused", k.link.replica.on(k.err))
-		}
-	}
 }
 
 // Replicas says on how many replicas the claim stands now.

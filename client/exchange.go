@@ -74,8 +74,8 @@ func (w *watch) end() {
 	}
 }
 
-// follow tells of the exchanges on one link, too. It does not wait for the agent: what is claimed on the link after
-// follow is watched.
+// follow tells of the exchanges on one link, too. It does not wait for the agent: claims do, because what was claimed
+// before a watch is not told.
 func (w *watch) follow(l *link) {
 	stream, err := l.carrier.Open(context.Background(), &wire.Open{What: &wire.Open_Watch{Watch: &wire.Watch{}}})
 	if err != nil {
@@ -91,9 +91,18 @@ func (w *watch) follow(l *link) {
 		stream.Close()
 		return
 	}
+	opened := make(chan struct{})
+	l.mu.Lock()
+	l.watching = append(l.watching, opened)
+	l.mu.Unlock()
 	go func() {
 		defer stream.Close()
-		if err := w.receive(l, stream); err != nil && l.carrier.Err() == nil {
+		err := stream.Opened(context.Background())
+		close(opened)
+		if err == nil {
+			err = w.receive(l, stream)
+		}
+		if err != nil && !errors.Is(err, net.ErrClosed) && l.carrier.Err() == nil {
 			select {
 			case w.failed <- err:
 			default:
@@ -105,9 +114,6 @@ func (w *watch) follow(l *link) {
 func (w *watch) receive(l *link, stream *wire.Stream) error {
 	for {
 		e, err := stream.Receive()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
 		if err != nil {
 			return err
 		}

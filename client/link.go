@@ -31,6 +31,7 @@ type link struct {
 
 	mu       sync.Mutex
 	farewell *farewell
+	watching []<-chan struct{}         // closed when the agent has answered a watch
 	claims   map[uint64]*Claim         // by the agent's numbers
 	asking   int                       // claims whose answer is still on its way
 	early    map[uint64][]*wire.Stream // their connections, which may be faster than the answer
@@ -128,10 +129,10 @@ func (l *link) farewelled(f *wire.Farewell) {
 
 // close ends the carrier, and all that hangs on it.
 func (l *link) close() {
+	l.carrier.Close() // first: ttrpc complains on stderr of an answer that comes after its own end
 	if l.calls != nil {
 		l.calls.Close()
 	}
-	l.carrier.Close()
 }
 
 // leave ends the session on this agent for good: what it held is released when leave returns, unless ctx ended first.

@@ -95,7 +95,7 @@ func (s *Session) extend(l *link, claims []*Claim) {
 			go k.tell(answers)
 		}
 	}
-	s.refusals(answers, asked)
+	s.insist(answers, asked)
 	switch {
 	case l.carrier.Err() != nil:
 	case lost.IsZero():

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -81,6 +82,9 @@ type Session struct {
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Step == nil {
 		cfg.Step = func(string, string) {}
+	}
+	if cfg.Part == nil {
+		cfg.Part = func(string, string) {}
 	}
 	if cfg.Socket != "" || !cluster.IsClusterTarget(cfg.Target) {
 		return open(ctx, cfg, &here{cfg})
@@ -212,7 +216,7 @@ func (s *Session) end(cause error) {
 // leaveAll tells the agents that the session is over for good, all at once.
 func (s *Session) leaveAll() {
 	s.mu.Lock()
-	links := s.links
+	links := slices.Clone(s.links) // each takes itself off the list
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()

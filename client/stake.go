@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -60,6 +61,43 @@ func (k *stake) refused() bool {
 	return k.err != nil && k.link.carrier.Err() == nil && !k.claim.isClosed()
 }
 
+// insist waits for stakes that nobody else waits for. It says which are refused, and asks for those again, as long as
+// they are wanted: a colleague may end his session, and an agent that hung may need a moment.
+func (s *Session) insist(answers <-chan *stake, asked int) {
+	for range asked {
+		if k := <-answers; k.refused() {
+			s.cfg.Step("refused", k.link.replica.on(k.err))
+			go k.repeat()
+		}
+	}
+}
+
+func (k *stake) repeat() {
+	for try := 0; k.refused() && k.rest(pauseBefore(try)); try++ {
+		k.claim.forget(k.link)
+		if k = k.claim.on(k.link); k == nil {
+			return
+		}
+		<-k.done
+	}
+	if k.err == nil && !k.claim.isClosed() {
+		k.claim.session.cfg.Step("claimed", k.link.replica.on(fmt.Sprintf("port %d", k.claim.Port)))
+	}
+}
+
+// rest reports whether the stake is still wanted after a while.
+func (k *stake) rest(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-k.claim.over:
+	case <-k.link.carrier.Done():
+	}
+	return false
+}
+
 // tell passes the stake on when the agent has answered.
 func (k *stake) tell(answers chan<- *stake) {
 	<-k.done
@@ -83,8 +121,12 @@ func (c *Claim) forget(l *link) {
 func (l *link) claim(c *Claim) (id uint64, proof time.Duration, err error) {
 	l.mu.Lock()
 	l.asking++
+	watching := l.watching
 	l.mu.Unlock()
 	defer l.answered()
+	for _, answered := range watching {
+		<-answered
+	}
 	resp, err := l.calls.Claim(context.Background(), &wire.ClaimRequest{Port: uint32(c.Port), Mode: wire.Mode_MODE_STEAL, Filter: c.filter})
 	if err != nil {
 		return 0, 0, l.explain(err)
