@@ -207,6 +207,14 @@ func (p *ports) dialOriginal(ctx context.Context, client, local netip.AddrPort) 
 // connections counts those that are served now.
 func (p *ports) connections() int { return p.proxy.Connections() }
 
+// yield lets another agent take our place while connections pass through us: nothing new comes.
+func (p *ports) yield() error {
+	if p.redirect == nil {
+		return nil
+	}
+	return p.redirect.Yield()
+}
+
 // stop ends the redirection: new connections reach the original, and accept returns once those that it serves have
 // ended. It is safe to call twice.
 func (p *ports) stop() error {

@@ -60,6 +60,7 @@ func (a *Agent) Serve(ctx context.Context, l Listener) (err error) {
 	clients.Wait()
 	a.dismissAll(reason(err)) // those that came meanwhile
 	if err == nil {
+		err = a.ports.yield()
 		a.settle()
 	}
 	return err

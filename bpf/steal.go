@@ -34,11 +34,12 @@ var ErrTaken = errors.New("another agent steals here already")
 var ErrFull = errors.New("table full")
 
 // Steal is steal.c, loaded: it sends new connections of claimed ports to listeners, passes those that are known to be the agent's own, and lets the
-// original see for whom they are. As long as Beat is not called, it passes everything. It is safe for concurrent use, Detach and Close excepted.
+// original see for whom they are. As long as Beat is not called, it passes everything. It is safe for concurrent use, DetachNetns, Detach and Close excepted.
 type Steal struct {
-	objs  stealObjects
-	links []link.Link
-	close sync.Once
+	objs   stealObjects
+	lookup link.Link   // nil: not attached
+	links  []link.Link // of cgroups
+	close  sync.Once
 }
 
 // OpenSteal loads the program for the network namespace with the given cookie (0: unknown, no address is ever restored). Nothing is attached yet.
@@ -89,7 +90,7 @@ func (s *Steal) AttachNetns(fd int) error {
 	if err := first(l, fd); err != nil {
 		return fmt.Errorf("attach sk_lookup: %w", errors.Join(err, l.Close()))
 	}
-	s.links = append(s.links, l)
+	s.lookup = l
 	return nil
 }
 
@@ -241,9 +242,19 @@ func (s *Steal) Rest() error {
 	return nil
 }
 
+// DetachNetns undoes AttachNetns: another agent may attach. It is safe to call twice.
+func (s *Steal) DetachNetns() error {
+	if s.lookup == nil {
+		return nil
+	}
+	err := s.lookup.Close()
+	s.lookup = nil
+	return err
+}
+
 // Detach undoes AttachNetns and AttachCgroup, what was attached last first. It is safe to call twice.
 func (s *Steal) Detach() error {
-	err := closeLinks(s.links)
+	err := errors.Join(s.DetachNetns(), closeLinks(s.links))
 	s.links = nil
 	return err
 }

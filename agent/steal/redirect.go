@@ -26,15 +26,17 @@ type Redirect struct {
 	steal     *bpf.Steal
 	noRestore error // why the original sees our address instead of the client's; nil when it does not
 
+	guard     *guard
 	listeners []*listener
 	accepted  chan *net.TCPConn
 	sources   *sources
 	probes    probes
 	zones     zones
 
-	mu     sync.Mutex
-	claims map[uint16]bool
-	closed bool
+	mu      sync.Mutex
+	claims  map[uint16]bool
+	yielded bool
+	closed  bool
 
 	done    chan struct{}
 	running sync.WaitGroup
@@ -43,7 +45,7 @@ type Redirect struct {
 
 // Open stands ready in the target's namespace; no port is claimed yet. The cgroup is the path of the target's cgroup v2, so that the original sees its
 // clients' addresses on passed connections; "" does without. The caller keeps ns open until after Close.
-// It fails with bpf.ErrTaken when another agent is there already.
+// It fails with bpf.ErrTaken when another agent is there already, and goes on to be.
 func Open(ns *netns.NS, cgroup string, cfg Config) (_ *Redirect, err error) {
 	r := &Redirect{
 		ns:       ns,
@@ -60,6 +62,9 @@ func Open(ns *netns.NS, cgroup string, cfg Config) (_ *Redirect, err error) {
 			err = fmt.Errorf("steal in %s: %w", ns, errors.Join(err, r.Close()))
 		}
 	}()
+	if r.guard, err = takeGuard(ns); err != nil {
+		return nil, err
+	}
 	if err := r.load(cgroup); err != nil {
 		return nil, err
 	}
@@ -131,7 +136,7 @@ func (r *Redirect) NoRestore() error { return r.noRestore }
 func (r *Redirect) Claim(port uint16) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	if r.closed || r.yielded {
 		return fmt.Errorf("steal port %d: %w", port, net.ErrClosed)
 	}
 	if r.claims[port] {
@@ -165,14 +170,29 @@ func (r *Redirect) claimed(port uint16) bool {
 	return r.claims[port]
 }
 
+// Yield lets all new connections go to the original, and another agent take this place. Connections that wait to be accepted still come out of Accept; those
+// from Accept and DialOriginal go on, and the original sees whom they are for. Nothing can be claimed any more. It is safe to call twice.
+func (r *Redirect) Yield() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.yielded || r.closed {
+		return nil
+	}
+	r.yielded = true
+	return errors.Join(r.steal.DetachNetns(), r.guard.Close()) // the original's from here
+}
+
 // Close lets all new connections go to the original and unblocks Accept. What nobody has accepted yet is reset: to lose none, release first, and
 // accept until nothing comes. Connections from Accept and DialOriginal go on, but the original no longer sees whom they are for. It is safe to call twice.
 func (r *Redirect) Close() error {
 	var err error
 	r.close.Do(func() {
+		r.mu.Lock()
 		if r.steal != nil {
 			err = r.steal.Detach() // the original's from here
 		}
+		r.mu.Unlock()
+		err = errors.Join(err, r.guard.Close())
 		close(r.done)
 		for _, l := range r.listeners {
 			err = errors.Join(err, l.Close())

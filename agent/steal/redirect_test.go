@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -252,4 +253,42 @@ func TestSecondAgentIsRefusedAndTheFirstGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustOpen(t, n.Target, "", port)
+}
+
+// An agent that leaves may have to wait for the connections that it passes, and its successor not for it.
+func TestOneThatYieldsLetsAnotherInAndKeepsItsConnections(t *testing.T) {
+	n := testnet.New(t)
+	mustListen(t, n.Target, port)
+	first := mustOpen(t, n.Target, "", port)
+	go passAll(t, first)
+	to := netip.AddrPortFrom(n.Target.Addr4, port)
+	passed, err := dial(n.Client, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer passed.Close()
+	if got, err := readLine(passed); err != nil || !strings.HasPrefix(got, "original") {
+		t.Fatalf("%q, %v", got, err)
+	}
+	for range 2 {
+		if err := first.Yield(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustGreet(t, n.Client, to, "original")
+	begin := time.Now()
+	second := mustOpen(t, n.Target, "", port)
+	if waited := time.Since(begin); waited > guardPatience {
+		t.Errorf("the next one waited for %v", waited)
+	}
+	go answerAll(second)
+	mustGreet(t, n.Client, to, "local")
+	mustEcho(t, passed)
+	if err := first.Claim(port + 1); err == nil {
+		t.Error("one that yielded claims")
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustGreet(t, n.Client, to, "local")
 }
