@@ -87,6 +87,7 @@ func TestAnAPIServerThatIsNotThereIsToldInSeconds(t *testing.T) {
 		{"closed port", []string{"--server", "https://" + closed.Addr().String()}, "refuses connections", "is the cluster up", syscall.ECONNREFUSED},
 		{"no such name", []string{"--server", "https://api.magpie.invalid:6443"}, "no address is known for api.magpie.invalid", "is the cluster up", nil},
 		{"silence", []string{"--server", "https://" + silent(t).Addr().String(), "--request-timeout", "1s"}, "does not answer", "--request-timeout", nil},
+		{"proxy gone", []string{"--server", "https://198.18.0.1:6443", "--proxy-url", "http://" + closed.Addr().String()}, "not reached through the proxy", "HTTPS_PROXY", syscall.ECONNREFUSED},
 		{"no TLS", []string{"--server", "https://" + plain.Listener.Addr().String()}, "does not speak TLS", "is the address right", nil},
 		{"unknown authority", []string{"--server", secure.URL}, "an authority that the kubeconfig does not know", "--certificate-authority", nil},
 	} {

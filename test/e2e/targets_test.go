@@ -5,9 +5,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -170,35 +167,5 @@ func TestEventsOfSessionsAreOnThePod(t *testing.T) {
 	}
 	if out := mustKubectl(t, "-n", namespace, "describe", "pod", "db-0"); !strings.Contains(out, cluster.ReasonStarted) || !strings.Contains(out, "dev steals port 80") {
 		t.Errorf("no event in:\n%s", out)
-	}
-}
-
-func TestCredentialsThatDoNotHoldAreToldSo(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "config")
-	content, err := os.ReadFile(kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(config, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(kubectlBin, "--kubeconfig", config, "config", "set-credentials", "expired", "--token", "expired").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	for _, target := range []string{"deploy/ems", "pod/ems", "label/app=ems"} {
-		_, err = connect(t, "--kubeconfig", config, "--user", "expired").Pods(t.Context(), mustTarget(t, target))
-		mustSay(t, err, "the API server does not accept these credentials", "log in anew")
-	}
-	_, err = connect(t, "--as", "bob").Pods(t.Context(), mustTarget(t, "deploy/ems"))
-	mustSay(t, err, "bob may not get deployments.apps in namespace default", "kubectl auth can-i get deployments.apps -n default")
-	ended := make(chan error, 1)
-	go func() {
-		ended <- connect(t, "--as", "bob").Watch(t.Context(), mustTarget(t, "deploy/ems"), func([]cluster.Pod) {})
-	}()
-	select {
-	case err := <-ended:
-		mustSay(t, err, "bob may not ", "kubectl auth can-i")
-	case <-time.After(5 * time.Second):
-		t.Error("a watch without rights goes on")
 	}
 }
