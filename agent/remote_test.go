@@ -432,3 +432,47 @@ func TestASilentClientHoldsNothingAfter15Seconds(t *testing.T) {
 		t.Errorf("the client says %q, %v", rest, err)
 	}
 }
+
+// A pod that is being deleted may still pass connections when the next agent comes.
+func TestTheNextAgentDoesNotWaitForPassedConnections(t *testing.T) {
+	h := testnet.Lone(t)
+	var original net.Listener
+	h.Do(t, func() (err error) { original, err = net.Listen("tcp", "127.0.0.1:8080"); return err })
+	defer original.Close()
+	target := "netns/" + h.Name
+	r := startRemote(t, target)
+	p := mustGreet(t, r.addr, as("ann"))
+	if _, err := p.Claim(t.Context(), &wire.ClaimRequest{Port: 8080, Mode: wire.Mode_MODE_STEAL, Filter: `header("x-user: ann")`}); err != nil {
+		t.Fatal(err)
+	}
+	var client net.Conn
+	h.Do(t, func() (err error) { client, err = net.Dial("tcp", "127.0.0.1:8080"); return err })
+	defer client.Close()
+	passed, err := original.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer passed.Close()
+	r.leave()
+	p.farewell(t)
+	p.mustEnd(t)
+
+	begin := time.Now()
+	next := startRemote(t, target)
+	if waited := time.Since(begin); waited > 2*time.Second {
+		t.Errorf("the next agent waited for %v", waited)
+	}
+	if taken := mustGreet(t, next.addr, as("ann")).claim(t, 8080); taken != nil {
+		t.Error(taken)
+	}
+	if _, err := io.WriteString(client, "POST / HTTP/1.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 4)
+	if _, err := io.ReadFull(passed, line); err != nil || string(line) != "POST" {
+		t.Errorf("the passed connection: %q, %v", line, err)
+	}
+	client.Close()
+	passed.Close()
+	r.mustLeave(t, waiting)
+}
