@@ -122,7 +122,8 @@ func (d *developer) steal(tb testing.TB, s *shop, user string, flags ...string) 
 
 func (d *developer) startSteal(tb testing.TB, s *shop, user string, flags ...string) *testrun.Program {
 	tb.Helper()
-	return d.magpie(tb, slices.Concat([]string{"exec", "--target", "deploy/shop", "-n", s.namespace, "--steal", "--http-header-filter", "x-user: " + user}, flags,
+	// Connections of the bystander that pass through the agent would hold it for a minute.
+	return d.magpie(tb, slices.Concat([]string{"exec", "--target", "deploy/shop", "-n", s.namespace, "--steal", "--linger", "2s", "--http-header-filter", "x-user: " + user}, flags,
 		[]string{"--", filepath.Join(programs, "shop"), "serve", user, ":8080"})...)
 }
 
