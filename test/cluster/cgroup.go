@@ -65,6 +65,9 @@ func (h hierarchy) make(name string) error {
 	if err := os.MkdirAll(h.folder(name), 0o755); err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
+	if h.kind == "cgroup2" {
+		return errors.Join(enableControllers(h.mount), enableControllers(h.folder("")))
+	}
 	if h.options != "cpuset" {
 		return nil
 	}
@@ -83,6 +86,20 @@ func (h hierarchy) make(name string) error {
 	return nil
 }
 
+// enableControllers gives the folders in this one all controllers that it has itself.
+func enableControllers(folder string) error {
+	all, err := os.ReadFile(filepath.Join(folder, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("enable cgroup controllers: %w", err)
+	}
+	for name := range strings.FieldsSeq(string(all)) {
+		if err := os.WriteFile(filepath.Join(folder, "cgroup.subtree_control"), []byte("+"+name), 0o644); err != nil {
+			return fmt.Errorf("enable cgroup controller %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // joinCgroups moves a process into the machine's cgroups; what it starts from then on is born there.
 func joinCgroups(name string, pid int) error {
 	all, err := hierarchies()
@@ -90,6 +107,24 @@ func joinCgroups(name string, pid int) error {
 		err = errors.Join(err, os.WriteFile(filepath.Join(h.folder(name), "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644))
 	}
 	return err
+}
+
+// leaveRoot moves the machine's first process out of the root of its version 2 hierarchy. Kubelet and runc enable controllers there for
+// the pods, and a folder with controllers for others may have no process itself (cgroups(7), "no internal processes").
+func leaveRoot(all []hierarchy) error {
+	for _, h := range all {
+		if h.kind != "cgroup2" {
+			continue
+		}
+		folder := filepath.Join(h.mount, "daemons")
+		if err := os.Mkdir(folder, 0o755); err != nil {
+			return fmt.Errorf("make cgroup: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte("0"), 0o644); err != nil {
+			return fmt.Errorf("join cgroup: %w", err)
+		}
+	}
+	return nil
 }
 
 // clusterPIDs lists every process of the cluster, or those of one machine with pods and all. The cgroup is the one book of them: it stays

@@ -53,7 +53,24 @@ func (f *fabric) build() error {
 	if err := f.plug("host", netlink.NsFd(host), hostLink); err != nil {
 		return err
 	}
-	return configureLink(hostLink, hostAddress)
+	if err := configureLink(hostLink, hostAddress); err != nil {
+		return err
+	}
+	route, err := unreachable()
+	if err != nil {
+		return err
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("add route %s: %w", route, err)
+	}
+	return nil
+}
+
+// unreachable is the host's route to pods and Services. Without it their packets would leave by the default route, and there are gateways
+// that answer to any address.
+func unreachable() (*netlink.Route, error) {
+	dst, err := netlink.ParseIPNet(clusterNetwork)
+	return &netlink.Route{Dst: dst, Type: unix.RTN_UNREACHABLE}, err
 }
 
 // plug connects a namespace: port names the bridge's end, inside the other one.
@@ -83,6 +100,13 @@ func removeFabric() error {
 	var failed error
 	if l, err := netlink.LinkByName(hostLink); err == nil {
 		failed = netlink.LinkDel(l)
+	}
+	route, err := unreachable()
+	if err == nil {
+		err = netlink.RouteDel(route)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		failed = errors.Join(failed, fmt.Errorf("delete route %s: %w", route, err))
 	}
 	path := "/run/netns/" + fabricName
 	if !exists(path) {

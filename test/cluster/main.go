@@ -1,6 +1,6 @@
 // Package main is the real Kubernetes that Magpie's tests run on: etcd, a control plane and two nodes with a kubelet, containerd and
-// kube-proxy each, from Debian packages and Go modules alone, in namespaces of their own. It never touches the host's rules, routes,
-// sysctls or services, and what it starts ends with `down`. See README.md.
+// kube-proxy each, from Debian packages and Go modules alone, in namespaces of their own. The host gets a link, an address and a route; its
+// rules, sysctls and services are never touched, and `down` leaves nothing. See README.md.
 package main
 
 import (
@@ -23,15 +23,15 @@ const usage = `usage: go -C test/cluster run . COMMAND
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
+		if status, ok := err.(*exec.ExitError); ok { //nolint:errorlint // only the command of `shell`, which has said all itself
+			os.Exit(status.ExitCode())
+		}
 		fmt.Fprintf(os.Stderr, "cluster: %v\n", err)
 		if h, ok := errors.AsType[interface {
 			error
 			Hint() string
 		}](err); ok {
 			fmt.Fprintf(os.Stderr, "hint: %s\n", h.Hint())
-		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			os.Exit(exit.ExitCode())
 		}
 		os.Exit(1)
 	}

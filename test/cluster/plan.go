@@ -5,6 +5,7 @@ import "net/netip"
 // All addresses are out of 198.18.0.0/15, the range that RFC 2544 keeps free for tests. Nodes, pods and Services share its last quarter,
 // 198.19.128.0/17, and nothing in there has a route to anywhere else.
 const (
+	clusterNetwork   = "198.19.128.0/17"
 	hostAddress      = "198.19.255.1"
 	fabricBits       = "/24"
 	apiServerURL     = "https://198.19.255.2:6443"

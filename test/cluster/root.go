@@ -52,6 +52,9 @@ func (r root) mount() error {
 	if err := mountKernel(cgroups); err != nil {
 		return err
 	}
+	if err := leaveRoot(cgroups); err != nil {
+		return err
+	}
 	return maskSysctls()
 }
 

@@ -22,7 +22,7 @@ func supervise(args []string) error {
 	if !ok {
 		return fmt.Errorf("supervise %q: unknown machine", args[0])
 	}
-	s := supervisor{machine: m, log: log.New(os.Stderr, "", log.Ltime|log.Lmicroseconds), ended: make(chan error)}
+	s := supervisor{machine: m, log: log.New(os.Stderr, "", log.Ltime|log.Lmicroseconds), ended: make(chan string)}
 	start := s.startControl
 	if m.isNode() {
 		start = s.startNode
@@ -32,8 +32,8 @@ func supervise(args []string) error {
 	} else {
 		s.log.Print("all daemons run")
 	}
-	for err := range s.ended {
-		s.log.Print(err)
+	for end := range s.ended {
+		s.log.Print(end)
 	}
 	return nil
 }
@@ -41,7 +41,7 @@ func supervise(args []string) error {
 type supervisor struct {
 	machine machine
 	log     *log.Logger
-	ended   chan error
+	ended   chan string
 }
 
 func (s supervisor) startControl() error {
@@ -101,7 +101,8 @@ func (s supervisor) start(d daemon) error {
 }
 
 func (s supervisor) watch(name string, cmd *exec.Cmd) {
-	s.ended <- fmt.Errorf("%s ENDED: %v", name, cmd.Wait())
+	_ = cmd.Wait() // says less than the state
+	s.ended <- fmt.Sprintf("%s ENDED: %s", name, cmd.ProcessState)
 }
 
 func (s supervisor) importImages() error {

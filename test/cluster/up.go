@@ -1,28 +1,23 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // patience is for a machine that is busy with other things; on an idle one the cluster takes a tenth of it.
 const patience = 3 * time.Minute
 
+// busy is how long a cluster that is up may fail to answer before it counts as broken.
+const busy = 20 * time.Second
+
 // up starts the cluster, empty each time, and returns when pods run and DNS answers. One that is up stays as it is.
 func up(p places) error {
-	if _, err := control().pid(); err == nil {
-		if err := ready(p); err == nil {
-			fmt.Println("the cluster is up already")
-			announce(p)
-			return nil
-		}
+	if isUp(p) {
+		fmt.Println("the cluster is up already")
+		return announce(p)
 	}
 	if err := down(p); err != nil { // what a run that broke left
 		return err
@@ -31,8 +26,17 @@ func up(p places) error {
 	if err := start(p, steps); err != nil {
 		return upError{err, p.local("logs")}
 	}
-	announce(p)
-	return nil
+	return announce(p)
+}
+
+// isUp reports whether there is a cluster that works. It may be another clone's, which then is ours as well.
+func isUp(p places) bool {
+	for _, m := range machines() {
+		if _, err := m.pid(); err != nil {
+			return false
+		}
+	}
+	return eventually(busy, func() error { return ready(p) }) == nil
 }
 
 func start(p places, steps progress) error {
@@ -58,7 +62,7 @@ func start(p places, steps progress) error {
 		return err
 	}
 	steps.say("ready")
-	return p.handOver()
+	return nil
 }
 
 // prepare makes all files: those of the machines, and the kubeconfig of whoever called.
@@ -82,7 +86,7 @@ func prepare(p places) error {
 	if err := os.MkdirAll(p.local("logs"), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(p.kubeconfig(), admin, 0o600)
+	return os.WriteFile(adminKubeconfig, admin, 0o600)
 }
 
 // applyManifests tells the API server of nodes and DNS, as soon as it listens.
@@ -110,17 +114,20 @@ func ready(p places) error {
 	return err
 }
 
-func kubectl(p places, args ...string) (string, error) {
-	cmd := exec.Command(p.kubectl(), append([]string{"--kubeconfig", p.kubeconfig(), "--request-timeout=5s"}, args...)...)
-	output, err := cmd.CombinedOutput()
+// announce hands the cluster over to the caller.
+func announce(p places) error {
+	admin, err := os.ReadFile(adminKubeconfig)
 	if err != nil {
-		return "", fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(output)))
+		return fmt.Errorf("write the kubeconfig: %w", err)
 	}
-	return string(output), nil
-}
-
-func announce(p places) {
+	if err := os.WriteFile(p.kubeconfig(), admin, 0o600); err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	if err := p.handOver(); err != nil {
+		return fmt.Errorf("hand the kubeconfig over: %w", err)
+	}
 	fmt.Printf("export KUBECONFIG=%s PATH=%s:$PATH\n", p.kubeconfig(), filepath.Dir(p.kubectl()))
+	return nil
 }
 
 // upError says where to look when the cluster did not come up.
@@ -132,90 +139,3 @@ type upError struct {
 func (e upError) Error() string { return "start the cluster: " + e.cause.Error() }
 func (e upError) Unwrap() error { return e.cause }
 func (e upError) Hint() string  { return "the daemons' logs are in " + e.logs }
-
-// down ends the cluster, also one that never came up, and leaves only the clone's own folder with the logs.
-func down(p places) error {
-	if err := killCluster(); err != nil {
-		return err
-	}
-	return errors.Join(removeFabric(), removeCgroups(), os.RemoveAll(stateDir), removeFile(p.kubeconfig()))
-}
-
-func removeFile(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// status prints which machines run, and what the API server thinks of them.
-func status(p places) error {
-	for _, m := range machines() {
-		pid, err := m.pid()
-		if err != nil {
-			fmt.Printf("%-8s down\n", m.Name)
-			continue
-		}
-		fmt.Printf("%-8s up, %s, process %d\n", m.Name, m.Address, pid)
-	}
-	if _, err := control().pid(); err != nil {
-		return nil
-	}
-	output, err := kubectl(p, "get", "nodes,pods", "--all-namespaces", "--output=wide")
-	fmt.Print(output)
-	return err
-}
-
-// load imports images into both nodes at the same time.
-func load(archives []string) error {
-	var all errgroup.Group
-	for _, n := range nodes() {
-		all.Go(func() error {
-			for _, archive := range archives {
-				if err := n.load(archive); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return all.Wait()
-}
-
-// load reads the archive here: the machine does not see all of the host's files.
-func (m machine) load(archive string) error {
-	f, err := os.Open(archive)
-	if err != nil {
-		return fmt.Errorf("load image: %w", err)
-	}
-	defer f.Close()
-	cmd, err := m.command("ctr", "--namespace=k8s.io", "images", "import", "-")
-	if err != nil {
-		return fmt.Errorf("load image: %w", err)
-	}
-	cmd.Stdin = f
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("load image %s on %s: %w: %s", archive, m.Name, err, output)
-	}
-	return nil
-}
-
-func shell(args []string) error {
-	if len(args) == 0 {
-		return errUsage{}
-	}
-	m, ok := machineNamed(args[0])
-	if !ok {
-		return fmt.Errorf("find machine %q: there are control, node1 and node2", args[0])
-	}
-	command := args[1:]
-	if len(command) == 0 {
-		command = []string{"bash"}
-	}
-	cmd, err := m.command(command...)
-	if err != nil {
-		return err
-	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return cmd.Run()
-}
