@@ -15,7 +15,7 @@ import (
 
 // target finds the pods, and takes the oldest as the one to look at.
 func (v *visit) target(ctx context.Context) (cluster.Pod, bool) {
-	if v.Target.Kind == cluster.KindNone {
+	if !v.takes() {
 		v.ok("target", "none: a session without a pod")
 		return cluster.Pod{Namespace: v.Cluster.Namespace()}, true
 	}
@@ -73,9 +73,8 @@ func (v *visit) ask(ctx context.Context, agent *agentpod.Agent, pipe io.ReadWrit
 		return
 	}
 	defer leave(ctx, calls)
-	var inspection *wire.InspectResponse
-	round, err := measure(ctx, func(ctx context.Context) (err error) {
-		inspection, err = calls.Inspect(ctx, &wire.InspectRequest{})
+	round, err := measure(ctx, func(ctx context.Context) error {
+		_, err := calls.Sessions(ctx, &wire.SessionsRequest{}) // costs the agent nothing
 		return err
 	})
 	if err != nil {
@@ -83,7 +82,12 @@ func (v *visit) ask(ctx context.Context, agent *agentpod.Agent, pipe io.ReadWrit
 		return
 	}
 	v.ok("carrier", round.String()+" to the agent")
-	v.node(inspection)
+	seen, err := calls.Inspect(ctx, &wire.InspectRequest{})
+	if err != nil {
+		v.fail("node", err)
+		return
+	}
+	v.node(seen)
 }
 
 // leaveTime bounds the last word.

@@ -60,10 +60,14 @@ func Examine(ctx context.Context, cfg Config, tell func(Finding)) {
 	if cfg.Target == nil {
 		return
 	}
-	if pod, ok := v.target(ctx); ok {
-		v.mesh(pod)
-		v.agent(ctx, pod)
+	pod, ok := v.target(ctx)
+	if !ok {
+		return
 	}
+	if v.takes() {
+		v.mesh(pod)
+	}
+	v.agent(ctx, pod)
 }
 
 func (v *visit) ok(check, text string)         { v.tell(Finding{Check: check, Verdict: OK, Text: text}) }
@@ -78,6 +82,9 @@ func (v *visit) fail(check string, err error) {
 	}
 	v.tell(f)
 }
+
+// takes reports whether there is a pod whose requests could be taken.
+func (v *visit) takes() bool { return v.Target.Kind != cluster.KindNone }
 
 // agentNamespace is where agents are started.
 func (v *visit) agentNamespace() string {

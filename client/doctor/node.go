@@ -14,6 +14,9 @@ const redirect = "redirect"
 // node tells what the agent found where it stands.
 func (v *visit) node(seen *wire.InspectResponse) {
 	v.ok("node", strings.TrimSpace(fmt.Sprintf("%s Linux %s, agent %s", seen.Node, seen.Kernel, seen.Version)))
+	if !v.takes() {
+		return
+	}
 	for _, f := range seen.Features {
 		v.tell(featureOf(f))
 	}

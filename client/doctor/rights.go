@@ -11,38 +11,67 @@ import (
 // manifest is where the rights are granted that exec needs.
 const manifest = "deploy/rbac.yaml"
 
-// rights asks for each right that sessions of this kind need.
+// rights asks for each right that sessions need where agents are started in this way.
 func (v *visit) rights(ctx context.Context) {
-	needed := v.needed()
+	needed := cluster.Needed(v.Cluster.Namespace(), v.agentNamespace(), v.Agent.Ephemeral)
 	allowed, err := v.Cluster.Allowed(ctx, needed)
 	if err != nil {
 		v.fail("rights", err)
 		return
 	}
-	granted := 0
+	var missing []cluster.Right
 	for i, r := range needed {
-		if allowed[i] {
-			granted++
-			continue
+		if !allowed[i] {
+			missing = append(missing, r)
 		}
-		v.tell(lacking(r))
 	}
-	v.ok("rights", fmt.Sprintf("%d of %d that magpie exec needs", granted, len(needed)))
+	for _, group := range alike(missing) {
+		v.tell(lacking(group))
+	}
+	if len(missing) == 0 {
+		v.ok("rights", fmt.Sprintf("all %d that sessions need, %s", len(needed), v.way()))
+	}
 }
 
-// optional is how Right.For begins where magpie exec goes on without the right.
-const optional = "optional: "
+// way says how agents are started.
+func (v *visit) way() string {
+	if v.Agent.Ephemeral {
+		return "with agents as ephemeral containers"
+	}
+	return "with agents as Jobs in namespace " + v.agentNamespace()
+}
 
-func lacking(r cluster.Right) Finding {
-	where := "in namespace " + r.Namespace
-	if r.Namespace == "" {
-		where = "in all namespaces"
+// alike joins rights that differ in their verbs alone: one line tells of all.
+func alike(rights []cluster.Right) (groups [][]cluster.Right) {
+	for _, r := range rights {
+		if n := len(groups); n > 0 {
+			same := groups[n-1][0]
+			same.Verb = r.Verb
+			if same == r {
+				groups[n-1] = append(groups[n-1], r)
+				continue
+			}
+		}
+		groups = append(groups, []cluster.Right{r})
 	}
-	f := Finding{"rights", Fail, fmt.Sprintf("missing: %s %s: %s", r, where, r.For), "ask for the role in " + manifest + ": kubectl apply -n " + r.Namespace + " -f " + manifest}
-	if strings.HasPrefix(r.For, optional) {
-		f.Verdict = Warn
+	return groups
+}
+
+func lacking(group []cluster.Right) Finding {
+	var verbs []string
+	for _, r := range group {
+		verbs = append(verbs, r.Verb)
 	}
+	right := group[0]
+	right.Verb = strings.Join(verbs, ", ")
+	f := Finding{Check: "rights", Verdict: Fail, Hint: "whoever runs the cluster grants what is in " + manifest + ", which says how"}
+	if why, optional := strings.CutPrefix(right.For, cluster.Optional); optional {
+		f.Verdict, f.Hint, right.For = Warn, "sessions work without it", why
+	}
+	where := "in namespace " + right.Namespace
+	if right.Namespace == "" {
+		where = "in the whole cluster"
+	}
+	f.Text = fmt.Sprintf("missing: %s %s (%s)", right, where, right.For)
 	return f
 }
-
-func (v *visit) needed() []cluster.Right { return nil }

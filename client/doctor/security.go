@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -23,6 +24,9 @@ func (v *visit) podSecurity(ctx context.Context) {
 	switch {
 	case apierrors.IsForbidden(err):
 		v.warn("pod security", fmt.Sprintf("namespace %s: its level cannot be read", name), "nothing needs this right but this line; with --target, doctor starts an agent and so finds out")
+	case apierrors.IsNotFound(err):
+		_, err := v.Cluster.List(ctx, name, false) // which knows the namespaces that were meant
+		v.fail("pod security", cmp.Or(err, fmt.Errorf("namespace %s does not exist", name)))
 	case err != nil:
 		v.fail("pod security", cluster.Explain("read namespace "+name, err))
 	default:

@@ -83,12 +83,12 @@ func (d *checkup) resolve(cmd *cobra.Command, cfg *doctor.Config) error {
 // examine prints each finding as it is known, so that a slow answer is seen to be one.
 func (d *checkup) examine(cmd *cobra.Command, cfg doctor.Config) error {
 	out := cmd.OutOrStdout()
-	all, ill := []doctor.Finding{}, false
+	all, ill, hint := []doctor.Finding{}, false, ""
 	doctor.Examine(cmd.Context(), cfg, func(f doctor.Finding) {
 		all = append(all, f)
 		ill = ill || f.Verdict == doctor.Fail
 		if d.output.format == "text" {
-			printFinding(out, f)
+			hint = printFinding(out, f, hint)
 		}
 	})
 	var err error
@@ -104,9 +104,12 @@ func (d *checkup) examine(cmd *cobra.Command, cfg doctor.Config) error {
 	return err
 }
 
-func printFinding(out io.Writer, f doctor.Finding) {
+// printFinding leaves out the hint that was the last one printed: ten missing rights have one cure. It returns the hint.
+func printFinding(out io.Writer, f doctor.Finding, last string) string {
 	fmt.Fprintf(out, "%-5s %-13s %s\n", f.Verdict, f.Check, f.Text)
-	if f.Hint != "" {
-		fmt.Fprintf(out, "%-19s hint: %s\n", "", f.Hint)
+	if f.Hint == "" || f.Hint == last {
+		return last
 	}
+	fmt.Fprintf(out, "%-19s hint: %s\n", "", f.Hint)
+	return f.Hint
 }

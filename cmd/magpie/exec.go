@@ -125,6 +125,9 @@ func (x *execution) run(cmd *cobra.Command, args []string) error {
 	defer calm()
 	steps := newSteps(x.stderr)
 	cfg.Step = steps.done
+	if x.verbose {
+		cfg.Part = steps.part
+	}
 	session, err := client.Open(attaching, cfg)
 	if err != nil {
 		return interrupted(attaching, err)
@@ -198,6 +201,7 @@ func (x *execution) world(ctx context.Context, session *client.Session, steps *s
 		return nil, nil, fmt.Errorf("names of %s: %w", x.target, err)
 	}
 	steps.done("environment", x.env.taken(theirs))
+	steps.attach()
 	return x.env.merge(os.Environ(), theirs), map[string][]byte{
 		"/etc/resolv.conf":   names.ResolvConf,
 		"/etc/hosts":         names.Hosts,

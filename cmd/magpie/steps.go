@@ -10,25 +10,40 @@ import (
 	"github.com/magpie-k8s/magpie/client"
 )
 
-// steps tells on stderr what Magpie does, each line with the time since the last. Safe for concurrent use: the
-// command is running by the time of the last lines.
+// steps tells on stderr what Magpie does; while it attaches, each line with the time since the last. Safe for concurrent
+// use: the command is running by the time of the last lines.
 type steps struct {
-	mu   sync.Mutex
 	out  io.Writer
-	last time.Time
 	self string // the session's own name, once it has one
+
+	mu       sync.Mutex
+	last     time.Time
+	attached bool
 }
 
 func newSteps(out io.Writer) *steps { return &steps{out: out, last: time.Now()} }
 
-// done tells that a step of the attaching is done.
+// done tells that a step of the attaching is done, or, later on, what became of the session.
 func (s *steps) done(what, detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	fmt.Fprintf(s.out, "magpie: %-12s %s (%s)\n", what, detail, short(now.Sub(s.last)))
+	if !s.attached {
+		detail += " (" + short(now.Sub(s.last)) + ")"
+	}
+	fmt.Fprintf(s.out, "magpie: %-12s %s\n", what, detail)
 	s.last = now
 }
+
+// attach is done: what takes long from here on is the command.
+func (s *steps) attach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attached = true
+}
+
+// part tells of a part of the start, for -v.
+func (s *steps) part(what, detail string) { s.line("", what+" "+detail) }
 
 // ready tells that a port is claimed and that connections to it were seen to arrive.
 func (s *steps) ready(p *pod, claim *client.Claim) {
