@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +24,7 @@ func (c *Cluster) Record(ctx context.Context, p Pod, reason, note string) error 
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	if len(note) > longNote {
-		note = note[:longNote]
+		note = strings.ToValidUTF8(note[:longNote], "")
 	}
 	now := metav1.Now()
 	_, err := c.typed.CoreV1().Events(p.Namespace).Create(ctx, &corev1.Event{
