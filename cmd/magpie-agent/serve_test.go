@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start runs the command, and returns its exit status.
-func start(tb testing.TB, ctx context.Context, args ...string) <-chan int {
+func start(ctx context.Context, tb testing.TB, args ...string) <-chan int {
 	tb.Helper()
 	status := make(chan int, 1)
 	go func() { status <- run(ctx, args, strings.NewReader(""), io.Discard, io.Discard) }()
@@ -69,7 +69,7 @@ func mustExec(tb testing.TB, socket string) (execPipe, <-chan int) {
 
 func TestASessionComesByWayOfExec(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "agent.sock")
-	status := start(t, t.Context(), "serve", "--target", "none", "--listen", "unix:"+socket, "--termination-log", "")
+	status := start(t.Context(), t, "serve", "--target", "none", "--listen", "unix:"+socket, "--termination-log", "")
 	mustExist(t, socket)
 	pipe, piped := mustExec(t, socket)
 	c := wire.Client(wire.NewBond(pipe, nil, 1))
