@@ -126,6 +126,9 @@ func allow(c *corev1.SecurityContext) {
 
 func arguments(p plan, target, listen string) []string {
 	args := []string{"serve", "--target", target, "--listen", listen, "--linger", p.linger.String()}
+	if p.pod.Node != "" {
+		args = append(args, "--node", p.pod.Node)
+	}
 	if p.settings.LogLevel == "debug" {
 		args = append(args, "--debug")
 	}
