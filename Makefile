@@ -23,27 +23,33 @@ demo: build ## the main job on this machine, no cluster needed
 test: build ## all tests, the privileged ones through sudo
 	@test/packages test
 	$(GO) test $(TEST_EXEC) -timeout 8m ./...
+	$(GO) -C test/cluster test ./...
 
 lint: ## go vet, golangci-lint, clang-format, and nothing left to generate by hand
 	@test/packages lint
 	$(GO) vet ./...
 	$(GO) -C tools/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	.cache/golangci-lint run --build-tags e2e ./...
+	cd test/cluster && ../../.cache/golangci-lint run --build-tags e2e ./...
 	clang-format --dry-run --Werror bpf/*.c
 
 bench: build ## Magpie beside HAProxy and nginx, and the costs of the layer, in one run
 	@test/packages bench
 	$(GO) run -buildvcs=false ./bench
 
-cluster: ## a real Kubernetes of two nodes on this machine, for e2e and for trying things (the first time it takes minutes)
-	$(GO) -C test/cluster run . up
+cluster: build ## a real Kubernetes of two nodes on this machine (the first time it takes minutes), with this agent's image
+	@test/packages cluster
+	$(GO) -C test/cluster run -buildvcs=false . up
+	$(GO) run -buildvcs=false ./deploy/image -o .cache/agent.tar -t magpie-k8s/magpie-agent:$(VERSION) bin/magpie-agent
+	$(GO) -C test/cluster run -buildvcs=false . load $(CURDIR)/.cache/agent.tar
 
-cluster-down: ## and nothing of it is left
-	$(GO) -C test/cluster run . down
+cluster-down: ## nothing of the cluster is left
+	$(GO) -C test/cluster run -buildvcs=false . down
 
-e2e: build cluster ## all tests in the cluster
+e2e: build ## all tests in the cluster, which is left up
 	@test/packages e2e
-	$(GO) test -tags e2e -count 1 -timeout 40m ./test/e2e
+	$(GO) -C test/cluster test $(TEST_EXEC) -tags e2e -count 1 -timeout 15m .
+	$(GO) test $(TEST_EXEC) -tags e2e -count 1 -timeout 40m ./test/e2e
 
 generate: ## BPF objects, wire messages
 	@test/packages lint
