@@ -80,3 +80,33 @@ func TestRightsAreAskedFor(t *testing.T) {
 	_, err = none.Pods(t.Context(), cluster.Target{Kind: cluster.KindPod, Name: "x"})
 	mustSay(t, err, "may not list pods in namespace default", "deploy/rbac.yaml")
 }
+
+// TestSessionsNeedNoMoreThanTheirRole opens one of each way as somebody who may do nothing else.
+func TestSessionsNeedNoMoreThanTheirRole(t *testing.T) {
+	for role, flags := range map[string][]string{cluster.RoleDeveloper: nil, cluster.RoleEphemeral: {"--ephemeral"}} {
+		t.Run(role, func(t *testing.T) {
+			s, dev := openShop(t, 1), newDeveloper(t)
+			dev.use(t, withRoles(t, s.namespace, role))
+			m := dev.steal(t, s, "me", flags...)
+			if err := s.everywhere(t, "me", 1, "x-user: me"); err != nil {
+				t.Error(err)
+			}
+			m.Stop(t)
+			if strings.Contains(m.Output(), " may not ") {
+				t.Errorf("a right is missing:\n%s", m.Output())
+			}
+		})
+	}
+	t.Run("agents elsewhere", func(t *testing.T) {
+		s, elsewhere, dev := openShop(t, 1), newNamespace(t), newDeveloper(t)
+		dev.use(t, withRoles(t, s.namespace, cluster.RoleTargets))
+		mustKubectl(t, "-n", elsewhere, "apply", "-f", "../../deploy/rbac.yaml")
+		mustKubectl(t, "-n", elsewhere, "create", "rolebinding", "agents", "--role", cluster.RoleAgents, "--serviceaccount", s.namespace+":account-"+cluster.RoleTargets)
+		m := dev.steal(t, s, "me", "--agent-namespace", elsewhere)
+		if err := s.everywhere(t, "me", 1, "x-user: me"); err != nil {
+			t.Error(err)
+		}
+		m.Stop(t)
+		mustLeaveNothing(t, elsewhere, soon)
+	})
+}
