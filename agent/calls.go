@@ -25,6 +25,9 @@ func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloRes
 	if err != nil {
 		return nil, err
 	}
+	if req.Alone {
+		c.agent.supersede(s)
+	}
 	if err := c.join(s); err != nil {
 		if len(req.Session) == 0 {
 			c.agent.abandon(s)

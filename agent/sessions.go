@@ -73,6 +73,15 @@ func (a *Agent) drop(c *carrier) {
 	}
 }
 
+// supersede ends the carriers of a session whose client knows that they are broken. We may have waited for a byte on them
+// for 15 s, and sent requests there meanwhile.
+func (a *Agent) supersede(s *session) {
+	for _, old := range s.current() {
+		a.drop(old)
+		a.dismissals.Go(func() { old.Close() })
+	}
+}
+
 func (a *Agent) release(s *session, held []*holding) {
 	for _, h := range held {
 		if err := a.ports.release(h); err != nil {

@@ -23,6 +23,7 @@ import (
 type Caller struct {
 	AgentService
 	client *ttrpc.Client
+	guard  *guard
 }
 
 // Calls opens the stream for calls. The caller closes what it returns.
@@ -33,11 +34,18 @@ func (c *Carrier) Calls(ctx context.Context) (*Caller, error) {
 	}
 	g := newGuard(s, answers)
 	client := ttrpc.NewClient(g, ttrpc.WithUnaryClientInterceptor(g.call))
-	return &Caller{AgentService: NewAgentClient(client), client: client}, nil
+	return &Caller{AgentService: NewAgentClient(client), client: client, guard: g}, nil
 }
 
 // Close ends the stream. Calls that are under way fail.
-func (c *Caller) Close() error { return c.client.Close() }
+func (c *Caller) Close() error {
+	err := c.guard.Close()
+	// ttrpc shall see the end for itself: of an answer that came while it was told to end, it complains on stderr.
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = c.client.UserOnCloseWait(ctx)
+	return errors.Join(err, c.client.Close())
+}
 
 // call lets an answer that nobody waits for any more arrive in peace: ttrpc would complain on stderr.
 func (g *guard) call(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {

@@ -799,7 +799,9 @@ type HelloRequest struct {
 	Session []byte `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	Who     *Who   `protobuf:"bytes,4,opt,name=who,proto3" json:"who,omitempty"`
 	// target is whose environment and files the session sees, one in the agent's network namespace; empty: whom the agent was started for.
-	Target        string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	Target string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	// alone: this carrier takes the place of all others of the session, which are broken.
+	Alone         bool `protobuf:"varint,6,opt,name=alone,proto3" json:"alone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -867,6 +869,13 @@ func (x *HelloRequest) GetTarget() string {
 		return x.Target
 	}
 	return ""
+}
+
+func (x *HelloRequest) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
 }
 
 // Who tells other developers whose session this is.
@@ -2489,13 +2498,14 @@ const file_wire_proto_rawDesc = "" +
 	"\aFailure\x12\x14\n" +
 	"\x05errno\x18\x01 \x01(\x05R\x05errno\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x12\n" +
-	"\x04hint\x18\x03 \x01(\tR\x04hint\"\x9d\x01\n" +
+	"\x04hint\x18\x03 \x01(\tR\x04hint\"\xb3\x01\n" +
 	"\fHelloRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12\x18\n" +
 	"\asession\x18\x03 \x01(\fR\asession\x12%\n" +
 	"\x03who\x18\x04 \x01(\v2\x13.magpie.wire.v1.WhoR\x03who\x12\x16\n" +
-	"\x06target\x18\x05 \x01(\tR\x06target\"i\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\x12\x14\n" +
+	"\x05alone\x18\x06 \x01(\bR\x05alone\"i\n" +
 	"\x03Who\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x10\n" +
