@@ -29,7 +29,7 @@ func (s *Session) lockedElect() {
 	if home == s.home {
 		return
 	}
-	if s.ready && home != nil && home.replica != s.settled {
+	if s.ready && home != nil && home.replica != s.settled && !s.over() {
 		go s.cfg.Step("home", home.replica.on("connections and names are looked after there now"))
 	}
 	if home != nil {

@@ -60,11 +60,18 @@ func greet(ctx context.Context, r *replica, pipe io.ReadWriteCloser, hello *wire
 		hello.Session = nil // another agent, or too late: we start anew
 		l.hello, err = l.calls.Hello(ctx, hello)
 	}
+	if errors.Is(err, syscall.ECANCELED) && ctx.Err() == nil {
+		err = &farewell{err, true}
+	}
 	return l, err
 }
 
 // explain puts the reason of a broken carrier in the place of what came of it.
 func (l *link) explain(err error) error {
+	var bye *farewell
+	if errors.As(err, &bye) {
+		return err
+	}
 	if broken := l.carrier.Err(); broken != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return broken
 	}
@@ -129,10 +136,10 @@ func (l *link) farewelled(f *wire.Farewell) {
 
 // close ends the carrier, and all that hangs on it.
 func (l *link) close() {
-	l.carrier.Close() // first: ttrpc complains on stderr of an answer that comes after its own end
 	if l.calls != nil {
 		l.calls.Close()
 	}
+	l.carrier.Close()
 }
 
 // leave ends the session on this agent for good: what it held is released when leave returns, unless ctx ended first.

@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/internal/testnet"
+	"github.com/magpie-k8s/magpie/wire"
 )
 
 // patience bounds every wait of these tests.
@@ -51,6 +53,32 @@ type spot struct {
 	name, socket string
 	net          *testnet.Net
 	agent        *exec.Cmd
+	remote       bool        // the agent takes bonds and remembers sessions, as in a cluster
+	shut         atomic.Bool // for sessions, as if the network were down
+
+	mu     sync.Mutex
+	cables []*cable
+}
+
+// A cable is a pipe that can be cut so that only we notice.
+type cable struct {
+	net.Conn
+	cut atomic.Bool
+}
+
+func (c *cable) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.cut.Load() {
+		return 0, syscall.ECONNRESET
+	}
+	return n, err
+}
+
+func (c *cable) Close() error {
+	if c.cut.Load() {
+		return nil
+	}
+	return c.Conn.Close()
 }
 
 func (p *spot) String() string { return p.name }
@@ -59,14 +87,61 @@ func (p *spot) leave() error   { return nil }
 func (p *spot) lost(why error) (error, bool) { return why, false }
 
 func (p *spot) enter(ctx context.Context) (io.ReadWriteCloser, string, error) {
-	pipe, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket)
+	if p.shut.Load() {
+		return nil, "", syscall.ENETDOWN
+	}
+	pipe, err := p.open(ctx)
 	return pipe, "", err
+}
+
+func (p *spot) open(ctx context.Context) (io.ReadWriteCloser, error) {
+	pipe, err := p.dial(ctx)
+	if err != nil || !p.remote {
+		return pipe, err
+	}
+	return wire.NewBond(pipe, p.dial, 3), nil
+}
+
+func (p *spot) dial(ctx context.Context) (io.ReadWriteCloser, error) {
+	pipe, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket)
+	if err != nil {
+		return nil, err
+	}
+	c := &cable{Conn: pipe}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cables = append(p.cables, c)
+	return c, nil
+}
+
+// cut cuts all cables. The agent hears nothing of it.
+func (p *spot) cut(tb testing.TB) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.cables {
+		c.cut.Store(true)
+		_ = c.SetDeadline(time.Unix(1, 0))
+		tb.Cleanup(func() { c.Conn.Close() })
+	}
+	p.cables = nil
 }
 
 // newSpot makes a replica: its network, its original, and an agent.
 func newSpot(tb testing.TB, name string) *spot {
 	tb.Helper()
-	p := &spot{name: name, socket: filepath.Join(tb.TempDir(), "s"), net: testnet.New(tb)}
+	return newSpotOf(tb, &spot{name: name})
+}
+
+func newRemoteSpot(tb testing.TB, name string) *spot {
+	tb.Helper()
+	return newSpotOf(tb, &spot{name: name, remote: true})
+}
+
+func newSpotOf(tb testing.TB, p *spot) *spot {
+	tb.Helper()
+	name := p.name
+	p.socket, p.net = filepath.Join(tb.TempDir(), "s"), testnet.New(tb)
 	answer(tb, p.net.Target, "original", 8080)
 	answer(tb, p.net.Client, "neighbour of "+name, 80)
 	p.start(tb)
@@ -78,6 +153,9 @@ func (p *spot) start(tb testing.TB) {
 	tb.Helper()
 	os.Remove(p.socket)
 	agent := exec.Command(program, "serve", "--target", "netns/"+p.net.Target.Name, "--socket", p.socket)
+	if p.remote {
+		agent.Args = append(agent.Args[:4], "--listen", "unix:"+p.socket)
+	}
 	said := &lines{}
 	agent.Stderr = said
 	if err := agent.Start(); err != nil {
@@ -114,7 +192,7 @@ func (p *spot) signal(tb testing.TB, sig syscall.Signal) {
 
 func (p *spot) pipe(tb testing.TB) io.ReadWriteCloser {
 	tb.Helper()
-	pipe, _, err := p.enter(tb.Context())
+	pipe, err := p.open(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -66,12 +67,13 @@ func (r *replica) enter(ctx context.Context) (*link, error) {
 	}
 	who := self(r.session.cfg.Command)
 	who.Id = r.session.id
-	hello := &wire.HelloRequest{Version: r.session.cfg.Version, Who: who, Session: r.secret, Target: target}
+	hello := &wire.HelloRequest{Version: r.session.cfg.Version, Who: who, Session: r.secret, Alone: true, Target: target}
 	l, err := greet(ctx, r, pipe, hello, r.number == 0 && r.lost.IsZero())
-	if err != nil {
-		return nil, r.session.notGreeted(r.place, err)
+	var bye *farewell
+	if err != nil && !errors.As(err, &bye) {
+		err = r.session.notGreeted(r.place, err)
 	}
-	return l, nil
+	return l, err
 }
 
 // refused says what was against a try, and reports whether there is to be another one.
@@ -80,7 +82,11 @@ func (r *replica) refused(ctx context.Context, err error) bool {
 	case r.first <- err:
 	default:
 	}
-	if _, final := r.place.lost(err); final || ctx.Err() != nil {
+	var bye *farewell
+	if errors.As(err, &bye) { // it was stopped while we were away
+		r.session.end(bye.error)
+	}
+	if _, final := r.place.lost(err); final || ctx.Err() != nil || r.session.over() {
 		return false
 	}
 	if text := err.Error(); text != r.said && r.session.isReady() {
