@@ -122,7 +122,7 @@ func (s *Session) part(l *link, why error) (again bool) {
 	l.drop()
 	cause, final := r.place.lost(why)
 	var bye *farewell
-	if errors.As(why, &bye) {
+	if errors.As(why, &bye) && !final {
 		cause, final = bye.error, bye.final
 	}
 	s.mu.Lock()
