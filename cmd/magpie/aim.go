@@ -1,6 +1,9 @@
 package main
 
 import (
+	"cmp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,7 +45,7 @@ func (a *aim) resolve(cmd *cobra.Command) (name string, inCluster bool, err erro
 	}
 	t, err := cluster.ParseTarget(name)
 	if err != nil {
-		return "", true, usage(hintOf(err), "%w", err)
+		return "", true, usage(cmp.Or(meantHere(name), hintOf(err)), "%w", err)
 	}
 	if a.container != "" && t.Container != "" && a.container != t.Container {
 		return "", true, usage("keep one of them", "--target %s and --container %s: there can be one container only", name, a.container)
@@ -54,6 +57,17 @@ func (a *aim) resolve(cmd *cobra.Command) (name string, inCluster bool, err erro
 		}
 	}
 	return t.String(), true, nil
+}
+
+// meantHere is the hint for a name without a kind that is known on this machine.
+func meantHere(name string) string {
+	if _, err := strconv.Atoi(name); err == nil {
+		return "did you mean pid/" + name + "?"
+	}
+	if slices.Contains(namespacesHere(), "netns/"+name) {
+		return "did you mean netns/" + name + "?"
+	}
+	return ""
 }
 
 // onlyLocal refuses flags that mean nothing for a target on this machine, because who gave them meant another one.

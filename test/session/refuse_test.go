@@ -40,8 +40,14 @@ func TestWrongTargetsAreExplained(t *testing.T) {
 	name := n.Target.Name
 	for _, c := range []struct{ target, cause, hint string }{
 		{"nets/shop", `target "nets/shop": there is no kind "nets"`, "netns/shop"},
-		{"pod/shop", `target "pod/shop": kind "pod" is not supported yet`, "netns/NAME"},
-		{name, fmt.Sprintf("target %q: it has no kind", name), "netns/" + name},
+		{name, fmt.Sprintf("target %q: of which kind?", name), "netns/" + name},
+		{"4711", `target "4711": of which kind?`, "pid/4711"},
+	} {
+		t.Run(c.target, func(t *testing.T) {
+			mustFail(t, 2, c.cause, c.hint, "--target", c.target, "--steal", "--", "true")
+		})
+	}
+	for _, c := range []struct{ target, cause, hint string }{
 		{"netns/", `target "netns/": it has no name`, "netns/NAME"},
 		{"netns/" + name + "x", "target netns/" + name + "x: no such network namespace", "netns/" + name},
 		{"netns/../../proc/1/ns/net", "target netns/../../proc/1/ns/net: ", ""},
