@@ -49,7 +49,12 @@ func main() {
 func serve(addr string, handler http.Handler) error {
 	term, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	server := &http.Server{Addr: addr, Handler: handler}
+	server := &http.Server{Addr: addr, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if term.Err() != nil {
+			w.Header().Set("Connection", "close") // or a request may meet the close of a connection that was idle
+		}
+		handler.ServeHTTP(w, r)
+	})}
 	over := make(chan error, 1)
 	go func() {
 		<-term.Done()
