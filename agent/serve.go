@@ -153,7 +153,7 @@ func (a *Agent) accept(ctx context.Context, l Listener, work *sync.WaitGroup) {
 func (a *Agent) gather(ctx context.Context, bonds *wire.Gatherer, pipe net.Conn) {
 	defer context.AfterFunc(ctx, func() { pipe.Close() })()
 	if err := bonds.Add(pipe); err != nil {
-		a.log.Warn("pipe refused", "remote", pipe.RemoteAddr(), "err", err)
+		a.log.Debug("pipe refused", "remote", pipe.RemoteAddr(), "err", err)
 	}
 }
 
