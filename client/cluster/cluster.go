@@ -54,8 +54,9 @@ func Connect(f *Flags) (*Cluster, error) {
 
 func (c *Cluster) open() error {
 	c.config.QPS, c.config.Burst = rate, burst
+	c.config.WarningHandler = rest.NoWarnings{} // what would matter to a developer is in the refusal that follows
 	if c.config.Dial == nil {
-		c.config.Dial = (&net.Dialer{Timeout: c.dialPatience(), KeepAliveConfig: keepAlive}).DialContext
+		c.config.Dial = (&net.Dialer{Timeout: c.dialPatience(), KeepAliveConfig: keepAlive, Control: impatient}).DialContext
 	}
 	binary := rest.CopyConfig(c.config)
 	binary.ContentType = "application/vnd.kubernetes.protobuf"
