@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/klog/v2"
 )
 
 // An executed is a pipe through the standard streams of a program in the agent's container, which joins them to its socket.
@@ -27,7 +28,8 @@ func (a *Agent) exec(context.Context) (io.ReadWriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	quiet := klog.NewContext(context.Background(), klog.Logger{}) // client-go would log each end
+	ctx, cancel := context.WithCancel(quiet)
 	stdin, in := io.Pipe()
 	out, stdout := io.Pipe()
 	e := &executed{in: in, out: out, cancel: cancel, done: make(chan struct{})}

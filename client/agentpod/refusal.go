@@ -3,6 +3,7 @@ package agentpod
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,7 +39,8 @@ func unscheduled(pod *corev1.Pod) error {
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-			return &Error{Cause: "start agent: no room on the target's node: " + line(c.Message), Advice: adviceFor(c.Message)}
+			why, _, _ := strings.Cut(line(c.Message), " preemption:")
+			return &Error{Cause: "start agent: no room on the target's node: " + why, Advice: adviceFor(why)}
 		}
 	}
 	return nil
@@ -112,10 +114,11 @@ var advice = []struct{ word, hint string }{
 	{"Insufficient", "agent.resources asks for less; agent.priorityClassName moves others away"},
 	{"OutOf", "agent.resources asks for less"},
 	{"Too many pods", "the node takes no more pods; --ephemeral needs none of its own"},
-	{"didn't match", "is the target's node still there?"},
 	{"disk-pressure", "the node is short of disk"},
 	{"memory-pressure", "the node is short of memory"},
 	{"secret", "agent.imagePullSecrets names the ones there are"},
+	{"NodeAffinity", "is the target's node still there?"}, // these two stand beside the others, for the other nodes
+	{"node affinity", "is the target's node still there?"},
 }
 
 func adviceFor(text string) string {
@@ -129,6 +132,18 @@ func adviceFor(text string) string {
 
 // line makes one line of a text.
 func line(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// inBrackets is what Pod Security adds to each thing that it forbids: the container, and the field, once more.
+var inBrackets = regexp.MustCompile(` \((?:[^()]|\([^()]*\))*\)`)
+
+// brief leaves of a refusal by Pod Security what is forbidden.
+func brief(text string) string {
+	before, after, found := strings.Cut(text, "violates PodSecurity")
+	if !found {
+		return text
+	}
+	return before + "violates PodSecurity" + inBrackets.ReplaceAllString(after, "")
+}
 
 func or(text, other string) string {
 	if text == "" {

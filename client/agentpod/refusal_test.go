@@ -35,6 +35,7 @@ func TestWhatKeepsAnAgentFromStartingIsExplained(t *testing.T) {
 		{waiting("CreateContainerError", "context\n deadline"), "start agent: CreateContainerError: context deadline", "kubectl get events"},
 		{unscheduled("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match"), "no room on the target's node: 0/2", "agent.resources asks for less"},
 		{unscheduled("0/2 nodes are available: 1 node(s) had untolerated taint {gpu: yes}"), "untolerated taint {gpu: yes}", "agent.tolerations"},
+		{unscheduled("0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/2"), "[NodeAffinity].", "still there"},
 		{unscheduled("0/1 nodes are available: 1 Too many pods"), "Too many pods", "--ephemeral"},
 		{ended(1, "Error", `{"errno":95,"cause":"attach: kernel 4.4","hint":"needs Linux 5.9"}`), "start agent: attach: kernel 4.4", "needs Linux 5.9"},
 		{ended(137, "OOMKilled", ""), "it ended with status 137: OOMKilled", "agent.resources gives it more"},
@@ -55,6 +56,14 @@ func TestAgentsOwnWordsKeepTheirErrno(t *testing.T) {
 	err := exit("agent:1", &corev1.ContainerStateTerminated{ExitCode: 1, Message: `{"errno":1,"cause":"load steal: operation not permitted"}`})
 	if !errors.Is(err, syscall.EPERM) {
 		t.Errorf("%v is no EPERM", err)
+	}
+}
+
+func TestPodSecurityIsQuotedBriefly(t *testing.T) {
+	said := `pods "a" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostPID=true), unrestricted capabilities (container "a" must not include "BPF" in x), profile (a (b) c)`
+	want := `pods "a" is forbidden: violates PodSecurity "restricted:latest": host namespaces, unrestricted capabilities, profile`
+	if got := brief(said); got != want {
+		t.Errorf("%s; want %s", got, want)
 	}
 }
 

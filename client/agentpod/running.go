@@ -2,7 +2,6 @@ package agentpod
 
 import (
 	"context"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,15 +27,16 @@ func Running(ctx context.Context, c *cluster.Cluster, namespace string) ([]*Agen
 	}
 }
 
-// agentsOf finds the agents that run in a pod, as its purpose or beside it.
-func agentsOf(c *cluster.Cluster, pod *corev1.Pod) (agents []*Agent) {
-	if pod.Labels[labelName] == agentName && runs(pod, agentName) && !ending(pod) {
+// agentsOf finds the agents that run in a pod, as its purpose or beside it. The kubelet may be a second late to tell that one runs.
+func agentsOf(c *cluster.Cluster, pod *corev1.Pod) []*Agent {
+	if ending(pod) || pod.Status.Phase == corev1.PodFailed {
+		return nil
+	}
+	if pod.Labels[labelName] == agentName && assigned(pod) && refusal(pod, agentName) == nil {
 		return []*Agent{ofPod(c, pod)}
 	}
-	for _, s := range pod.Status.EphemeralContainerStatuses {
-		if s.State.Running != nil && strings.HasPrefix(s.Name, ephemeralPrefix) {
-			agents = append(agents, inPod(c, pod, s.Name))
-		}
+	if found := liveEphemeral(pod, nil); found != nil {
+		return []*Agent{inPod(c, pod, found.Name)}
 	}
-	return agents
+	return nil
 }

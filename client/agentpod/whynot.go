@@ -40,7 +40,7 @@ func (v *vigil) whyNoPod(ctx context.Context) error {
 	}
 	for _, e := range v.warnings(ctx, v.job.UID) {
 		if e.Reason == "FailedCreate" {
-			text := line(strings.TrimPrefix(e.Message, "Error creating: "))
+			text := brief(line(strings.TrimPrefix(e.Message, "Error creating: ")))
 			return &Error{Cause: fmt.Sprintf("start agent in namespace %s: %s", v.namespace(), text), Advice: adviceFor(text)}
 		}
 	}
