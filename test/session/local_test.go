@@ -91,7 +91,8 @@ say("closed")
 while b := c.recv(100):
     c.sendall(b)
 say("done")
-server(9000).accept()
+l = server(9000)
+while True: l.accept() # were it to end, the original would greet
 `))
 	m.WaitFor(t, "ready")
 	addr := net.JoinHostPort(n.Target.Addr4.String(), "9000")
