@@ -18,7 +18,13 @@ import (
 	"github.com/magpie-k8s/magpie/wire"
 )
 
-const testVersion = "v1.2.0"
+const (
+	testVersion = "v1.2.0"
+
+	// leftTime is for the agent to leave, a second after its last session, and for the cluster to clear up: the kubelet looks once a second,
+	// and the Job controller acts on what it has seen twice, a second later each time.
+	leftTime = 8 * time.Second
+)
 
 // enter enters the first pod of a target.
 func enter(tb testing.TB, c *cluster.Cluster, target string, s agentpod.Settings) (*agentpod.Agent, error) {
@@ -97,7 +103,7 @@ func TestAnAgentIsStartedJoinedAndGone(t *testing.T) {
 	}
 	leaveOurs()
 	leaveTheirs()
-	mustLeaveNothing(t, s.namespace, 5*time.Second)
+	mustLeaveNothing(t, s.namespace, leftTime)
 }
 
 func TestThoseWhoStartAnAgentAtOnceMeet(t *testing.T) {
@@ -137,7 +143,7 @@ func TestAnAgentThatIsLeavingIsFollowedByTheNext(t *testing.T) {
 		last = a.Name()
 		time.Sleep(1100 * time.Millisecond) // agents leave a second after their last session: the worst moment to come
 	}
-	mustLeaveNothing(t, s.namespace, 5*time.Second)
+	mustLeaveNothing(t, s.namespace, leftTime)
 }
 
 func TestAnAgentThatIsGoneIsToldByDial(t *testing.T) {
@@ -186,7 +192,7 @@ func TestAnAgentWithoutATargetNeedsNoRights(t *testing.T) {
 	a := mustEnter(t, connect(t, "-n", namespace), "none", agentpod.Settings{})
 	_, leave := mustHello(t, a)
 	leave()
-	mustLeaveNothing(t, namespace, 5*time.Second)
+	mustLeaveNothing(t, namespace, leftTime)
 }
 
 func TestWhatKeepsAnAgentFromStartingIsSaidInSeconds(t *testing.T) {
@@ -267,7 +273,7 @@ func TestWhatKeepsAnAgentFromStartingIsSaidInSeconds(t *testing.T) {
 			}
 			for _, namespace := range []string{shop.namespace, w.settings.Namespace} {
 				if namespace != "" && namespace != "nowhere" {
-					mustLeaveNothing(t, namespace, 5*time.Second)
+					mustLeaveNothing(t, namespace, leftTime)
 				}
 			}
 		})
