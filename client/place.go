@@ -21,7 +21,7 @@ type place interface {
 	lost(why error) (cause error, final bool)
 
 	// leave gives up what enter keeps for the next time.
-	leave() error
+	leave()
 }
 
 // A ground is where the places of a target are found.
@@ -64,7 +64,7 @@ func (h *here) lost(why error) (error, bool) {
 	return why, true
 }
 
-func (h *here) leave() error { return nil }
+func (h *here) leave() {}
 
 func (h *here) places(context.Context) ([]place, error) { return []place{h}, nil }
 

@@ -158,12 +158,11 @@ func (p *pod) dial(ctx context.Context) (io.ReadWriteCloser, error) {
 // lost: whatever took the link away, the pod may be there still, and the way to it back soon.
 func (p *pod) lost(why error) (error, bool) { return why, false }
 
-func (p *pod) leave() error {
+func (p *pod) leave() {
 	p.entering.Lock()
 	defer p.entering.Unlock()
-	if p.agent == nil {
-		return nil
+	if p.agent != nil {
+		p.agent.Close()
+		p.agent = nil
 	}
-	defer func() { p.agent = nil }()
-	return p.agent.Close()
 }

@@ -68,11 +68,13 @@ func (r *replica) enter(ctx context.Context) (*link, error) {
 	who := self(r.session.cfg.Command)
 	who.Id = r.session.id
 	hello := &wire.HelloRequest{Version: r.session.cfg.Version, Who: who, Session: r.secret, Alone: true, Target: target}
+	began := time.Now()
 	l, err := greet(ctx, r, pipe, hello, r.number == 0 && r.lost.IsZero())
 	var bye *farewell
 	if err != nil && !errors.As(err, &bye) {
 		err = r.session.notGreeted(r.place, err)
 	}
+	r.session.cfg.Part("agent greeted", fmt.Sprintf("%v: %s", time.Since(began).Round(time.Millisecond), r.place))
 	return l, err
 }
 
