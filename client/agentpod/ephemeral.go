@@ -132,6 +132,7 @@ func nextEphemeral(pod *corev1.Pod) string {
 func ephemeral(name string, p plan, pod *corev1.Pod) corev1.EphemeralContainer {
 	c := container(p)
 	c.SecurityContext.ReadOnlyRootFilesystem = new(false)
+	c.SecurityContext.Capabilities.Add = ephemeralRights
 	target := "pid/1" // the target's first process, as the namespace of processes is its own
 	if shared := pod.Spec.ShareProcessNamespace; pod.Spec.HostPID || shared != nil && *shared {
 		target = containerTarget(p.pod)

@@ -14,8 +14,12 @@ import (
 	"github.com/magpie-k8s/magpie/client/cluster"
 )
 
-// rights are the capabilities of an agent beside a pod. It drops those that only the way in needs.
-var rights = []corev1.Capability{"SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "BPF", "PERFMON"}
+// The capabilities of an agent beside a pod, which keeps none but BPF once it stands there; see docs/SECURITY.md. An ephemeral one is in the
+// target's network already, and need not enter it.
+var (
+	rights          = []corev1.Capability{"SYS_ADMIN", "SYS_PTRACE", "BPF"}
+	ephemeralRights = []corev1.Capability{"NET_ADMIN", "SYS_PTRACE", "BPF"}
+)
 
 // nobody is who an agent without a target runs as.
 const nobody = 65532
