@@ -80,12 +80,6 @@ type Session struct {
 
 // Open finds or starts the agents of the target and opens a session.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
-	if cfg.Step == nil {
-		cfg.Step = func(string, string) {}
-	}
-	if cfg.Part == nil {
-		cfg.Part = func(string, string) {}
-	}
 	if cfg.Socket != "" || !cluster.IsClusterTarget(cfg.Target) {
 		return open(ctx, cfg, &here{cfg})
 	}
@@ -97,6 +91,12 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 }
 
 func open(ctx context.Context, cfg Config, g ground) (*Session, error) {
+	if cfg.Step == nil {
+		cfg.Step = func(string, string) {}
+	}
+	if cfg.Part == nil {
+		cfg.Part = func(string, string) {}
+	}
 	places, err := g.places(ctx)
 	if err != nil {
 		return nil, err
