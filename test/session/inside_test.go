@@ -183,9 +183,9 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	t.Parallel()
 	n := testnet.New(t)
 	dev := withAgent(t)
-	const script = `trap 'echo got TERM; exit 7' TERM; trap 'echo got INT; exit 8' INT; echo up; while :; do sleep 0.02; done`
+	const script = `trap 'echo got TERM; exit 7' TERM; trap 'echo got INT; exit 8' INT; echo signals, please; while :; do sleep 0.02; done`
 	m := dev.exec(t, n, "--", "sh", "-c", script)
-	m.WaitFor(t, "up")
+	m.WaitFor(t, "signals, please")
 	if err := m.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 		t.Errorf("after SIGTERM, exit status %d", got)
 	}
 	m = dev.exec(t, n, "--", "sh", "-c", script)
-	m.WaitFor(t, "up")
+	m.WaitFor(t, "signals, please")
 	m.Interrupt()
 	m.WaitFor(t, "got INT")
 	if got := m.Status(t); got != 8 {
