@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,12 +39,10 @@ func (t *Target) waitUnnamed(ctx context.Context) error {
 	return nil
 }
 
-// named reports whether the name still means the namespace.
+// named reports whether the name still means the namespace. It asks without a descriptor, which may be what we lack just
+// when somebody else's name comes or goes.
 func (t *Target) named() bool {
-	ns, err := netns.Named("", t.alias)
-	if err != nil {
-		return false
-	}
-	same := ns.ID() == t.NS.ID()
-	return ns.Close() == nil && same
+	var st unix.Stat_t
+	err := unix.Stat(filepath.Join(namedDir, t.alias), &st)
+	return err == nil && netns.ID{Dev: st.Dev, Ino: st.Ino} == t.NS.ID()
 }
