@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// What the image holds beside the program: where an ephemeral agent has its socket.
+// What an image holds beside the program: where an ephemeral agent has its socket.
 var folders = []string{"run/", "run/magpie/"}
 
 // epoch is the time of everything, so that nothing differs from one build to the next.
@@ -26,18 +26,18 @@ type entry struct {
 }
 
 // write writes the image in docker's archive format: one layer, its configuration, and a manifest that names both.
-func write(w io.Writer, program []byte, tag string) error {
+func write(w io.Writer, name string, program []byte, tag string) error {
 	arch, err := architecture(program)
 	if err != nil {
 		return err
 	}
-	layer, err := pack(folders, []entry{{"magpie-agent", program, 0o755}})
+	layer, err := pack(folders, []entry{{name, program, 0o755}})
 	if err != nil {
 		return fmt.Errorf("pack layer: %w", err)
 	}
 	config, err := json.Marshal(configuration{
 		Architecture: arch, OS: "linux", Created: epoch,
-		Config:  execution{User: "0", Entrypoint: []string{"/magpie-agent"}, WorkingDir: "/"},
+		Config:  execution{User: "0", Entrypoint: []string{"/" + name}, WorkingDir: "/"},
 		RootFS:  rootFS{Type: "layers", DiffIDs: []string{"sha256:" + digest(layer)}},
 		History: []history{{Created: epoch, CreatedBy: "deploy/image"}},
 	})
@@ -91,11 +91,11 @@ type (
 func architecture(program []byte) (string, error) {
 	file, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
-		return "", fmt.Errorf("read agent: %w", err)
+		return "", fmt.Errorf("read program: %w", err)
 	}
 	for _, p := range file.Progs {
 		if p.Type == elf.PT_INTERP {
-			return "", fmt.Errorf("read agent: it is not static: build it with CGO_ENABLED=0")
+			return "", fmt.Errorf("read program: it is not static: build it with CGO_ENABLED=0")
 		}
 	}
 	switch file.Machine {
@@ -104,7 +104,7 @@ func architecture(program []byte) (string, error) {
 	case elf.EM_AARCH64:
 		return "arm64", nil
 	}
-	return "", fmt.Errorf("read agent: it is for %v", file.Machine)
+	return "", fmt.Errorf("read program: it is for %v", file.Machine)
 }
 
 func pack(folders []string, files []entry) ([]byte, error) {

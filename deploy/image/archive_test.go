@@ -60,7 +60,7 @@ func TestImageIsTheSameEachTime(t *testing.T) {
 
 func TestOnlyAStaticProgramForLinuxBecomesAnImage(t *testing.T) {
 	for name, want := range map[string]string{"/bin/sh": "not static", "archive.go": "bad magic number"} {
-		if err := write(io.Discard, mustRead(t, name), "a:b"); err == nil || !strings.Contains(err.Error(), want) {
+		if err := write(io.Discard, "agent", mustRead(t, name), "a:b"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("image of %s: %v; want %s", name, err, want)
 		}
 	}
@@ -97,7 +97,7 @@ func mustRead(tb testing.TB, name string) []byte {
 func mustWrite(tb testing.TB, program []byte, tag string) []byte {
 	tb.Helper()
 	var b bytes.Buffer
-	if err := write(&b, program, tag); err != nil {
+	if err := write(&b, "magpie-agent", program, tag); err != nil {
 		tb.Fatal(err)
 	}
 	return b.Bytes()

@@ -1,5 +1,5 @@
-// Package main makes the agent's image without docker: the same as deploy/Dockerfile, as an archive that `docker load` and
-// `ctr images import` take. The same program gives the same archive, byte for byte. It never talks to a registry.
+// Package main makes an image of one static program without docker: of the agent, the same as deploy/Dockerfile. It is an archive that
+// `docker load` and `ctr images import` take. The same program gives the same archive, byte for byte. It never talks to a registry.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 func main() {
@@ -35,12 +36,12 @@ func run(args []string, stderr io.Writer) (err error) {
 	}
 	program, err := os.ReadFile(flags.Arg(0))
 	if err != nil {
-		return fmt.Errorf("read agent: %w", err)
+		return fmt.Errorf("read program: %w", err)
 	}
 	file, err := os.Create(*out)
 	if err != nil {
 		return fmt.Errorf("write image: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	return write(file, program, *tag)
+	return write(file, filepath.Base(flags.Arg(0)), program, *tag)
 }
