@@ -181,7 +181,9 @@ func (x *execution) inCluster(cmd *cobra.Command, cfg *client.Config) (err error
 	if !slices.Contains(replicaChoices, x.replicas) {
 		return usage("--replicas all, or --replicas one", "--replicas %q: how many?", x.replicas)
 	}
-	cfg.Replicas = x.replicas
+	if cfg.Replicas = x.replicas; !x.steal {
+		cfg.Replicas = client.OneReplica // nothing is taken: one agent is enough to stand where the pods are
+	}
 	if cfg.Agent, err = x.agent.settings(cmd); err != nil {
 		return err
 	}
