@@ -37,11 +37,13 @@ bench: build ## Magpie beside HAProxy and nginx, and the costs of the layer, in 
 	@test/packages bench
 	$(GO) run -buildvcs=false ./bench
 
-cluster: build ## a real Kubernetes of two nodes on this machine (the first time it takes minutes), with this agent's image
+cluster: build ## a real Kubernetes of two nodes on this machine (the first time it takes minutes), with the images for trying things
 	@test/packages cluster
 	$(GO) -C test/cluster run -buildvcs=false . up
-	$(GO) run -buildvcs=false ./deploy/image -o .cache/agent.tar -t magpie-k8s/magpie-agent:$(VERSION) bin/magpie-agent
-	$(GO) -C test/cluster run -buildvcs=false . load $(CURDIR)/.cache/agent.tar
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -o .cache/demo/ ./test/demo/shop
+	$(GO) run -buildvcs=false ./deploy/image -o .cache/demo/agent.tar -t magpie-k8s/magpie-agent:$(VERSION) bin/magpie-agent
+	$(GO) run -buildvcs=false ./deploy/image -o .cache/demo/shop.tar -t magpie.test/shop:1 .cache/demo/shop
+	$(GO) -C test/cluster run -buildvcs=false . load $(CURDIR)/.cache/demo/agent.tar $(CURDIR)/.cache/demo/shop.tar
 
 cluster-down: ## nothing of the cluster is left
 	$(GO) -C test/cluster run -buildvcs=false . down
