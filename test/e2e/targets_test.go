@@ -70,7 +70,7 @@ func TestATargetThatIsNotThereNamesWhatWasMeant(t *testing.T) {
 	for _, c := range []struct{ in, target, cause, hint string }{
 		{namespace, "deploy/emz", "deploy/emz does not exist in namespace " + namespace, "did you mean deploy/ems?"},
 		{namespace, "deploy/invoices", "deploy/invoices does not exist", "there are: ems, twin"},
-		{namespace, "cronjob/nigthly", "cronjob/nigthly does not exist", "did you mean cronjob/nightly?"},
+		{namespace, "cronjob/nightli", "cronjob/nightli does not exist", "did you mean cronjob/nightly?"},
 		{namespace, "sts/ems", "sts/ems does not exist", "did you mean deploy/ems?"},
 		{namespace, "pod/db-7", "pod/db-7 does not exist", "did you mean pod/db-0?"},
 		{"default", "ds/log", "ds/log does not exist in namespace default", "there is one with -n "},
