@@ -60,7 +60,7 @@ var messages = map[string]proto.Message{
 	"sessions":           &SessionsRequest{},
 	"sessions-answer":    &SessionsResponse{Sessions: []*Session{session}},
 	"leave":              &LeaveRequest{},
-	"leave-answer":       &LeaveResponse{},
+	"leave-answer":       &LeaveResponse{Last: true},
 	"stop":               &StopRequest{Id: "0badcafe", Who: who},
 	"stop-answer":        &StopResponse{Stopped: 2},
 	"inspect":            &InspectRequest{},

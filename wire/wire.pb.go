@@ -2028,7 +2028,10 @@ func (*LeaveRequest) Descriptor() ([]byte, []int) {
 }
 
 type LeaveResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// last says that nobody else was there. The agent has closed its door and ends with what passes through it: the client
+	// clears away what was put into the cluster for it.
+	Last          bool `protobuf:"varint,1,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2061,6 +2064,13 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *LeaveResponse) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
 }
 
 // StopRequest ends sessions of others.
@@ -2572,8 +2582,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x0fSessionsRequest\"G\n" +
 	"\x10SessionsResponse\x123\n" +
 	"\bsessions\x18\x01 \x03(\v2\x17.magpie.wire.v1.SessionR\bsessions\"\x0e\n" +
-	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse\"D\n" +
+	"\fLeaveRequest\"#\n" +
+	"\rLeaveResponse\x12\x12\n" +
+	"\x04last\x18\x01 \x01(\bR\x04last\"D\n" +
 	"\vStopRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x03who\x18\x02 \x01(\v2\x13.magpie.wire.v1.WhoR\x03who\"(\n" +
