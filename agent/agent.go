@@ -38,12 +38,16 @@ type Agent struct {
 	ports    *ports
 
 	mu       sync.Mutex
-	sessions map[string]*session // by secret
-	number   uint64              // of the last session
-	stopped  map[string]error    // why, by the ids of sessions that were stopped
-	others   []*target.Target    // beside target, that sessions see or may ask to see
-	carriers int                 // with or without a session
-	idle     chan struct{}       // told when a carrier ends, or a session that had none
+	sessions map[string]*session   // by secret
+	number   uint64                // of the last session
+	stopped  map[string]error      // why, by the ids of sessions that were stopped
+	others   []*target.Target      // beside target, that sessions see or may ask to see
+	carriers int                   // with or without a session, and pipes that may become one
+	callers  map[*carrier]struct{} // those that have a session or may want one
+	idle     chan struct{}         // told when a carrier ends, or a session that had none
+	shut     func()                // closes the door for quit, which may do so; nil: it may not
+	left     bool                  // the door was closed by it
+	last     chan struct{}         // closed then
 
 	dismissals sync.WaitGroup
 }
@@ -57,7 +61,8 @@ func New(cfg Config) (_ *Agent, err error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, sessions: map[string]*session{}, stopped: map[string]error{}, idle: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, sessions: map[string]*session{}, stopped: map[string]error{}, callers: map[*carrier]struct{}{},
+		idle: make(chan struct{}, 1), last: make(chan struct{}),
 	}
 	if a.target, err = target.Find(cfg.Target); err != nil {
 		return nil, err

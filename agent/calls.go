@@ -166,14 +166,14 @@ func (c *calls) Sessions(context.Context, *wire.SessionsRequest) (*wire.Sessions
 	return resp, nil
 }
 
-// Leave ends the caller's session for good. What it held is released before the answer.
+// Leave ends the caller's session for good. What it held is released before the answer, and the door is closed if it was the last.
 func (c *calls) Leave(ctx context.Context, _ *wire.LeaveRequest) (*wire.LeaveResponse, error) {
 	s, err := c.await(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c.agent.end(s)
-	return &wire.LeaveResponse{}, nil
+	last := c.agent.quit(ctx, s)
+	return &wire.LeaveResponse{Last: last}, nil
 }
 
 // Stop ends the sessions with an id. It needs no session.

@@ -32,6 +32,7 @@ const helloWait = 10 * time.Second
 // serve answers the client's streams until the carrier ends, and then ends what hangs on it.
 func (a *Agent) serveCarrier(ctx context.Context, pipe io.ReadWriteCloser) {
 	c := &carrier{Carrier: wire.Agent(pipe), agent: a, log: a.log, joined: make(chan struct{})}
+	a.meet(c)
 	var streams sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { c.Carrier.Close() })
@@ -52,6 +53,13 @@ func (a *Agent) serveCarrier(ctx context.Context, pipe io.ReadWriteCloser) {
 	a.drop(c)
 	c.Close()
 	streams.Wait()
+}
+
+// meet counts the client among those whom the agent is here for.
+func (a *Agent) meet(c *carrier) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.callers[c] = struct{}{}
 }
 
 // stream serves one stream by what it was opened for.

@@ -207,6 +207,11 @@ func (p *ports) dialOriginal(ctx context.Context, client, local netip.AddrPort) 
 // connections counts those that are served now.
 func (p *ports) connections() int { return p.proxy.Connections() }
 
+// unending counts those that nobody can bring to an end in peace: see route.Proxy.
+func (p *ports) unending(ctx context.Context, patience time.Duration) int {
+	return p.proxy.Held(ctx, patience)
+}
+
 // yield lets another agent take our place while connections pass through us: nothing new comes.
 func (p *ports) yield() error {
 	if p.redirect == nil {

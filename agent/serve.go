@@ -14,17 +14,6 @@ import (
 	"github.com/magpie-k8s/magpie/wire"
 )
 
-// The agent leaves when nobody is there: this long after its start without any client, and this long after the last
-// session and the last connection that it passed.
-const (
-	firstWait = time.Minute
-	lastWait  = time.Second
-)
-
-// An agent that is told to end lets passed connections go as after a last claim. Those that are idle when linger is
-// over are not closed before their next request; they have this much longer for it.
-const settleGrace = 5 * time.Second
-
 // pauseAfterError keeps a door that lets nobody in, mostly for want of descriptors, from spinning.
 const pauseAfterError = 100 * time.Millisecond
 
@@ -50,7 +39,15 @@ func (a *Agent) Serve(ctx context.Context, l Listener) (err error) {
 	defer func() { err = errors.Join(err, a.ports.stop()) }()
 
 	sessions, end := context.WithCancel(context.WithoutCancel(ctx))
-	clients.Go(func() { a.accept(sessions, l, &clients) })
+	door, shut := context.WithCancel(sessions)
+	defer shut()
+	if a.goesWithLast(l) {
+		a.mayShut(func() {
+			l.Close()
+			shut()
+		})
+	}
+	clients.Go(func() { a.accept(sessions, door, l, &clients) })
 	left, err := a.stay(ctx, l, steered)
 	if !left && a.hasDoor() {
 		DoorOf(keyOf(a.target)).abandon()
@@ -76,50 +73,29 @@ func reason(err error) error {
 	return e
 }
 
+// goesWithLast reports whether we are in a pod of our own: it goes with us, so we need not wait whether another session follows at once. In the
+// target's pod we are to be met again, because a container that has ended stays in its list for ever.
+func (a *Agent) goesWithLast(l Listener) bool {
+	return a.cfg.Remote && !a.cfg.Stay && l.Addr().Network() == "tcp"
+}
+
+func (a *Agent) mayShut(shut func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.shut = shut
+}
+
 // hasDoor reports whether clients come by a Door.
 func (a *Agent) hasDoor() bool { return !a.cfg.Stay && !a.cfg.Remote }
 
-// stay waits until there is no more reason to be here. It reports whether it closed the door behind it.
-func (a *Agent) stay(ctx context.Context, l Listener, steered <-chan error) (left bool, err error) {
-	gone := a.target.Gone(ctx)
-	wait := time.NewTimer(firstWait)
-	defer wait.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false, nil
-		case err := <-steered:
-			return false, err
-		case <-gone:
-			return false, fmt.Errorf("%s is gone", a.cfg.Target)
-		case <-a.idle: // perhaps it was the last
-			wait.Reset(lastWait)
-		case <-wait.C:
-			if a.deserted(l) {
-				return true, nil
-			}
-			wait.Reset(lastWait)
-		}
-	}
-}
-
-// settle waits for the connections that pass through, as long as they may.
-func (a *Agent) settle() {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(max(a.cfg.Linger, 0) + settleGrace); time.Now().Before(end) && a.ports.connections() > 0; {
-		<-tick.C
-	}
-}
-
-// accept serves carriers until the listener is closed.
-func (a *Agent) accept(ctx context.Context, l Listener, work *sync.WaitGroup) {
+// accept serves carriers until the listener is closed and the door is.
+func (a *Agent) accept(ctx, door context.Context, l Listener, work *sync.WaitGroup) {
 	bell, err := l.File() // its own descriptor, because a listener's cannot be waited for
 	if err != nil {
 		return
 	}
 	defer bell.Close()
-	defer context.AfterFunc(ctx, func() { bell.Close() })()
+	defer context.AfterFunc(door, func() { bell.Close() })()
 	raw, err := bell.SyscallConn()
 	if err != nil {
 		return
@@ -190,17 +166,4 @@ func (a *Agent) poke() {
 	case a.idle <- struct{}{}:
 	default: // Serve is told already
 	}
-}
-
-// deserted reports whether nobody is left or expected back, and then closes the door.
-func (a *Agent) deserted(l Listener) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cfg.Stay || a.carriers > 0 || len(a.sessions) > 0 || a.ports.connections() > 0 {
-		return false
-	}
-	if a.hasDoor() {
-		return DoorOf(keyOf(a.target)).leave(l)
-	}
-	return closeUnlessKnocked(l)
 }

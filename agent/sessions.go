@@ -27,6 +27,9 @@ func (a *Agent) session(req *wire.HelloRequest) (*session, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.left {
+		return nil, errLeft
+	}
 	if why := a.stopped[req.Who.GetId()]; why != nil {
 		return nil, why
 	}
@@ -57,6 +60,7 @@ func (a *Agent) abandon(s *session) {
 
 // drop takes a carrier from its session. With the last one the session's claims go, at once.
 func (a *Agent) drop(c *carrier) {
+	a.forget([]*carrier{c})
 	s := c.leave()
 	if s == nil {
 		return

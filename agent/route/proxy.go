@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -25,7 +25,9 @@ type Config struct {
 type Proxy struct {
 	config Config
 	memory memory
-	live   atomic.Int64
+
+	mu    sync.Mutex
+	conns map[*conn]struct{} // that are served
 }
 
 // New returns a Proxy that serves by config.
@@ -33,24 +35,40 @@ func New(config Config) *Proxy {
 	if config.Linger == 0 {
 		config.Linger = defaultLinger
 	}
-	return &Proxy{config: config}
+	return &Proxy{config: config, conns: map[*conn]struct{}{}}
 }
 
 // Connections returns how many client connections are being served.
-func (p *Proxy) Connections() int { return int(p.live.Load()) }
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
 
 // Serve lets the claims of port and the original answer on client, and closes it. It returns when the connection is finished,
 // or soon after ctx is done, which resets it.
 func (p *Proxy) Serve(ctx context.Context, client net.Conn, port *Port) {
-	p.live.Add(1)
-	defer p.live.Add(-1)
 	ctx, cancel := context.WithCancel(ctx)
 	c := newConn(p, client, port)
+	p.enter(c)
+	defer p.exit(c)
 	stop := context.AfterFunc(ctx, c.abort)
 	c.serve(ctx)
 	stop()
 	cancel()
 	c.close()
+}
+
+func (p *Proxy) enter(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns[c] = struct{}{}
+}
+
+func (p *Proxy) exit(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
 }
 
 // addrPort returns the address of a TCP connection, or the zero AddrPort.
