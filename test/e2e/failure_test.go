@@ -3,24 +3,17 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/magpie-k8s/magpie/internal/testrun"
 )
-
-// signalMagpie sends a signal to magpie itself, not to what it runs.
-func signalMagpie(tb testing.TB, m *testrun.Program, sig syscall.Signal) {
-	tb.Helper()
-	if err := syscall.Kill(m.Cmd.Process.Pid, sig); err != nil {
-		tb.Fatal(err)
-	}
-}
 
 // mustTake waits until all replicas answer the developer's requests by his own shop.
 func mustTake(tb testing.TB, s *shop, user string, replicas int, limit time.Duration) {
@@ -42,9 +35,7 @@ const connections = 4
 func TestAKilledAgentIsReplaced(t *testing.T) {
 	s, dev := openShop(t, 1), newDeveloper(t)
 	m := dev.steal(t, s, "me")
-	if err := syscall.Kill(agentProcess(t, s.namespace), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	mustSignal(t, agentProcess(t, s.namespace), syscall.SIGKILL)
 	mustPass(t, s, "nobody", 1, 3*time.Second)
 	mustTake(t, s, "me", 1, 30*time.Second)
 	m.Stop(t)
@@ -63,21 +54,23 @@ func TestADeletedAgentPodIsReplaced(t *testing.T) {
 }
 
 func TestAKilledClientLeavesNothing(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s, dev := openShop(t, 1), newDeveloper(t)
 	m := dev.steal(t, s, "me")
-	signalMagpie(t, m, syscall.SIGKILL)
+	mustSignal(t, m.Cmd.Process.Pid, syscall.SIGKILL)
 	mustPass(t, s, "me", 1, 5*time.Second)
 	mustLeaveNothing(t, s.namespace, 100*time.Second) // it might have come back
 	s.mustBeUnharmed(t, 0)
 }
 
 func TestAStoppedClientHarmsNobodyAndComesBack(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s, dev := openShop(t, 1), newDeveloper(t)
 	m := dev.steal(t, s, "me")
-	signalMagpie(t, m, syscall.SIGSTOP)
+	mustSignal(t, m.Cmd.Process.Pid, syscall.SIGSTOP)
 	mustPass(t, s, "me", 1, 20*time.Second)
 	time.Sleep(40 * time.Second)
-	signalMagpie(t, m, syscall.SIGCONT)
+	mustSignal(t, m.Cmd.Process.Pid, syscall.SIGCONT)
 	mustTake(t, s, "me", 1, 30*time.Second)
 	m.Stop(t)
 	mustLeaveNothing(t, s.namespace, soon)
@@ -85,6 +78,7 @@ func TestAStoppedClientHarmsNobodyAndComesBack(t *testing.T) {
 }
 
 func TestACutCableEndsNoSession(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	s, dev := openShop(t, 1), newDeveloper(t)
 	m := dev.steal(t, s, "me")
 	mend := dev.cut(t)
@@ -95,6 +89,49 @@ func TestACutCableEndsNoSession(t *testing.T) {
 	m.Stop(t)
 	mustLeaveNothing(t, s.namespace, soon)
 	s.mustBeUnharmed(t, 0)
+}
+
+// TestASilentAPIServerEndsNoSession stops the API server itself, for everybody. It must not run beside other tests.
+func TestASilentAPIServerEndsNoSession(t *testing.T) {
+	s, dev := openShop(t, 1), newDeveloper(t)
+	m := dev.steal(t, s, "me")
+	server := apiServer(t)
+	mustSignal(t, server, syscall.SIGSTOP)
+	awake := sync.OnceFunc(func() { mustSignal(t, server, syscall.SIGCONT) })
+	t.Cleanup(awake)
+	within(t, 25*time.Second, func() error { // the agent notices as the client does, and lets the requests pass
+		if !strings.Contains(m.Output(), "lost") {
+			return errors.New("the client has not noticed")
+		}
+		return nil
+	})
+	time.Sleep(15 * time.Second)
+	awake()
+	mustTake(t, s, "me", 1, 30*time.Second)
+	m.Stop(t)
+	mustLeaveNothing(t, s.namespace, soon)
+	s.mustBeUnharmed(t, 0)
+}
+
+// apiServer is the process of the cluster's only API server.
+func apiServer(tb testing.TB) int {
+	tb.Helper()
+	out, err := exec.Command("pgrep", "-x", "kube-apiserver").Output()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		tb.Fatalf("not one API server: %q", out)
+	}
+	return pid
+}
+
+func mustSignal(tb testing.TB, pid int, sig syscall.Signal) {
+	tb.Helper()
+	if err := syscall.Kill(pid, sig); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 func TestADeletedTargetPodIsFollowed(t *testing.T) {
