@@ -121,8 +121,8 @@ func (x *execution) run(cmd *cobra.Command, args []string) error {
 	if err := lookUp(args[0]); err != nil {
 		return err
 	}
-	attaching, calm := untilSignal(ctx)
-	defer calm()
+	attaching, calm, release := untilSignal(ctx)
+	defer release()
 	steps := newSteps(x.stderr)
 	cfg.Step = steps.done
 	if x.verbose {
