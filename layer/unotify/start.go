@@ -118,15 +118,23 @@ func (p *Process) meet(launch *os.File) error {
 	}
 	p.notify = fd
 	if p.pidfd, err = unix.PidfdOpen(r.Pid, 0); err != nil {
-		return fmt.Errorf("open pidfd of the program: %w", err)
+		return p.vanished(fmt.Errorf("open pidfd of the program: %w", err))
 	}
 	if err := p.probe(r); err != nil {
-		return err
+		return p.vanished(err)
 	}
 	if err := sendFD(p.tie, fd, []byte{0}); err != nil {
 		return fmt.Errorf("share the calls with the guard: %w", err)
 	}
 	return nil
+}
+
+// vanished is err, unless a signal has just ended the launcher.
+func (p *Process) vanished(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return p.unheard(errNoReport)
+	}
+	return err
 }
 
 // unheard tells a launcher that a signal ended from one that broke.
