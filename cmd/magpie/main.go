@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"os"
 
+	"github.com/magpie-k8s/magpie/client/cluster"
 	"github.com/magpie-k8s/magpie/layer"
 )
 
@@ -15,6 +17,9 @@ var version = "devel"
 
 func main() {
 	layer.Main() // the stages of the layer are this very program: they never return from here
+	if os.Getenv("MAGPIE_DEBUG") == "" {
+		cluster.LogTo(slog.New(slog.DiscardHandler)) // what client-go logs, it returns as an error too
+	}
 	os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
 }
 
