@@ -31,6 +31,7 @@ type link struct {
 
 	mu       sync.Mutex
 	farewell *farewell
+	last     bool                      // the agent said so when we left
 	watching []<-chan struct{}         // closed when the agent has answered a watch
 	claims   map[uint64]*Claim         // by the agent's numbers
 	asking   int                       // claims whose answer is still on its way
@@ -38,19 +39,23 @@ type link struct {
 }
 
 // greet makes a link of a pipe to an agent. With ahead it asks for what the home link will be asked for, without
-// waiting for Hello: that would be another round trip.
-func greet(ctx context.Context, r *replica, pipe io.ReadWriteCloser, hello *wire.HelloRequest, ahead bool) (_ *link, err error) {
-	l := &link{replica: r, carrier: wire.Client(pipe), claims: map[uint64]*Claim{}, early: map[uint64][]*wire.Stream{}}
+// waiting for Hello: that would be another round trip. When ctx ends meanwhile, it leaves again.
+func greet(life context.Context, r *replica, pipe io.ReadWriteCloser, hello *wire.HelloRequest, ahead bool) (l *link, err error) {
+	l = &link{replica: r, carrier: wire.Client(pipe), claims: map[uint64]*Claim{}, early: map[uint64][]*wire.Stream{}}
 	defer func() {
-		if err != nil {
-			err = l.explain(err)
-			l.close()
+		if err == nil {
+			return
 		}
+		err = l.explain(err)
+		if life.Err() != nil && l.calls != nil {
+			l.leave() // the agent may know us already, and would wait for us
+		}
+		l.close()
 	}()
-	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	ctx, cancel := context.WithTimeout(life, helloTimeout)
 	defer cancel()
 	if l.calls, err = l.carrier.Calls(ctx); err != nil {
-		return nil, err
+		return l, err
 	}
 	if ahead {
 		l.env, l.names = ask(l.environment), ask(l.lookups)
@@ -142,10 +147,24 @@ func (l *link) close() {
 	l.carrier.Close()
 }
 
-// leave ends the session on this agent for good: what it held is released when leave returns, unless ctx ended first.
-func (l *link) leave(ctx context.Context) {
-	_, _ = l.calls.Leave(ctx, &wire.LeaveRequest{}) // without an answer, the end of the carrier says it too
+// leave ends the session on this agent for good: what it held is released when leave returns, unless the agent does not answer.
+func (l *link) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	resp, err := l.calls.Leave(ctx, &wire.LeaveRequest{})
+	if err == nil { // else the end of the carrier says it, too
+		l.mu.Lock()
+		l.last = resp.Last
+		l.mu.Unlock()
+	}
 	l.close()
+}
+
+// wasLast reports whether nobody is left on the agent.
+func (l *link) wasLast() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
 }
 
 // environment asks for the variables of the original, NAME=value.

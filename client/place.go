@@ -20,8 +20,8 @@ type place interface {
 	// lost returns what is behind the end of a link, and whether it is the end of the session too.
 	lost(why error) (cause error, final bool)
 
-	// leave gives up what enter keeps for the next time.
-	leave()
+	// leave gives up what enter keeps for the next time. The last one to leave clears the agent away.
+	leave(last bool)
 }
 
 // A ground is where the places of a target are found.
@@ -64,7 +64,7 @@ func (h *here) lost(why error) (error, bool) {
 	return why, true
 }
 
-func (h *here) leave() {}
+func (h *here) leave(bool) {}
 
 func (h *here) places(context.Context) ([]place, error) { return []place{h}, nil }
 

@@ -158,11 +158,17 @@ func (p *pod) dial(ctx context.Context) (io.ReadWriteCloser, error) {
 // lost: whatever took the link away, the pod may be there still, and the way to it back soon.
 func (p *pod) lost(why error) (error, bool) { return why, false }
 
-func (p *pod) leave() {
+func (p *pod) leave(last bool) {
 	p.entering.Lock()
 	defer p.entering.Unlock()
-	if p.agent != nil {
-		p.agent.Close()
-		p.agent = nil
+	if p.agent == nil {
+		return
 	}
+	p.agent.Close()
+	if last {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		defer cancel()
+		_ = p.agent.Clear(ctx) // the cluster does it, too, a little later
+	}
+	p.agent = nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/magpie-k8s/magpie/wire"
@@ -34,18 +35,20 @@ type replica struct {
 	secret []byte    // by which the session comes back
 	lost   time.Time // since when there is no link; zero: there never was one
 	said   string    // what was against the last try
+	last   bool      // nobody is left on the agent
 }
 
 // run makes links until ctx ends or the session does.
 func (r *replica) run(ctx context.Context) {
 	defer r.session.remove(r)
-	defer r.place.leave()
+	defer func() { r.place.leave(r.last) }()
 	for try := 0; ; try++ {
 		l, err := r.enter(ctx)
 		if err == nil {
 			try = 0
 			r.session.join(l)
 			err = l.serve()
+			r.last = l.wasLast()
 			r.secret, r.lost, r.said = l.hello.Session, time.Now(), ""
 			if !r.session.part(l, err) {
 				return
@@ -59,8 +62,18 @@ func (r *replica) run(ctx context.Context) {
 	}
 }
 
-// enter goes to the place and says Hello there.
-func (r *replica) enter(ctx context.Context) (*link, error) {
+// enter goes to the place and says Hello there. An agent that is just leaving is followed by the next one.
+func (r *replica) enter(ctx context.Context) (l *link, err error) {
+	for try := range maxLeaving {
+		l, err = r.tryEnter(ctx)
+		if !errors.Is(err, syscall.ESHUTDOWN) || !pause(ctx, pauseBefore(try)) {
+			break
+		}
+	}
+	return l, err
+}
+
+func (r *replica) tryEnter(ctx context.Context) (*link, error) {
 	pipe, target, err := r.place.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -70,6 +83,7 @@ func (r *replica) enter(ctx context.Context) (*link, error) {
 	hello := &wire.HelloRequest{Version: r.session.cfg.Version, Who: who, Session: r.secret, Alone: true, Target: target}
 	began := time.Now()
 	l, err := greet(ctx, r, pipe, hello, r.number == 0 && r.lost.IsZero())
+	r.last = l.wasLast()
 	var bye *farewell
 	if err != nil && !errors.As(err, &bye) {
 		err = r.session.notGreeted(r.place, err)

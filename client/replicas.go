@@ -55,7 +55,7 @@ func (s *Session) join(l *link) {
 	s.mu.Lock()
 	if s.over() {
 		s.mu.Unlock()
-		l.close()
+		l.leave()
 		return
 	}
 	if s.name == "" {

@@ -22,7 +22,7 @@ import (
 // maxAlone is how long a session lives without any agent. Whoever closes the lid for lunch starts again.
 const maxAlone = 10 * time.Minute
 
-// leaveTimeout bounds how long Close waits for the agents to say that the session is over for good.
+// leaveTimeout bounds how long Close waits for an agent to say that the session is over for good, and then for the cluster to clear it away.
 const leaveTimeout = 2 * time.Second
 
 // Config says which session to open. Target is required unless Socket names an agent that runs.
@@ -218,11 +218,9 @@ func (s *Session) leaveAll() {
 	s.mu.Lock()
 	links := slices.Clone(s.links) // each takes itself off the list
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
-	defer cancel()
 	var leaving sync.WaitGroup
 	for _, l := range links {
-		leaving.Go(func() { l.leave(ctx) })
+		leaving.Go(l.leave)
 	}
 	leaving.Wait()
 }

@@ -54,7 +54,7 @@ func (c *cable) Close() error {
 }
 
 func (p *spot) String() string { return p.name }
-func (p *spot) leave()         {}
+func (p *spot) leave(bool)     {}
 
 func (p *spot) lost(why error) (error, bool) { return why, false }
 

@@ -3,12 +3,15 @@
 package agentpod
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/magpie-k8s/magpie/client/cluster"
 	"github.com/magpie-k8s/magpie/wire"
@@ -30,7 +33,8 @@ type Agent struct {
 	target          string
 	beside          [2]string // namespace and name of the target's pod
 	started         bool
-	old             atomic.Bool // the API server has no WebSockets
+	job             *metav1.OwnerReference // that its pod belongs to; nil for an ephemeral one
+	old             atomic.Bool            // the API server has no WebSockets
 
 	mu    sync.Mutex
 	ready *wire.Bond // opened by Enter for the first Dial
@@ -66,6 +70,25 @@ func (a *Agent) Close() error {
 	return nil
 }
 
+// Clear deletes the Job of an agent that has said that it leaves, and with it the pod. Nobody has to: the Job ends with the agent, and then the cluster
+// deletes it, which takes some seconds more. Connections that pass through the agent go on until it has let go of them.
+func (a *Agent) Clear(ctx context.Context) error {
+	if a.job == nil {
+		return nil
+	}
+	err := a.cluster.Client().BatchV1().Jobs(a.namespace).Delete(ctx, a.job.Name, metav1.DeleteOptions{
+		PropagationPolicy: new(metav1.DeletePropagationBackground),
+		Preconditions:     &metav1.Preconditions{UID: &a.job.UID}, // the next agent's may have its name already
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	if err != nil {
+		return cluster.Explain(fmt.Sprintf("clear %v away", a), err)
+	}
+	return nil
+}
+
 func (a *Agent) take() *wire.Bond {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,6 +100,9 @@ func (a *Agent) take() *wire.Bond {
 // ofPod is the agent whose own pod this is.
 func ofPod(c *cluster.Cluster, pod *corev1.Pod) *Agent {
 	a := &Agent{cluster: c, namespace: pod.Namespace, name: pod.Name}
+	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "Job" {
+		a.job = owner
+	}
 	if namespace, name, ok := strings.Cut(pod.Annotations[annotationTarget], "/"); ok {
 		a.beside = [2]string{namespace, name}
 	}

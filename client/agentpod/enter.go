@@ -26,7 +26,7 @@ func Enter(ctx context.Context, c *cluster.Cluster, pod cluster.Pod, s Settings,
 	late := &Error{Cause: fmt.Sprintf("no agent beside %s within %v", p.beside(), s.patience())}
 	bounded, cancel := context.WithTimeoutCause(ctx, s.patience(), late)
 	defer cancel()
-	left := leaving{}
+	left := newLeaving()
 	for range manyLeaving {
 		a, err := p.enter(bounded, left)
 		if !errors.Is(err, ErrGone) {
@@ -37,7 +37,7 @@ func Enter(ctx context.Context, c *cluster.Cluster, pod cluster.Pod, s Settings,
 }
 
 // enter tries once. ErrGone says that the agent it found is ending, and is in left now.
-func (p plan) enter(ctx context.Context, left leaving) (*Agent, error) {
+func (p plan) enter(ctx context.Context, left *leaving) (*Agent, error) {
 	if a, err := p.enterEphemeral(ctx, left); a != nil || err != nil {
 		return a, err
 	}
@@ -75,14 +75,14 @@ func (p plan) selection() metav1.ListOptions {
 }
 
 // newest is the pod of the agent to enter, if there is one. The others that are ending are noted.
-func newest(pods []corev1.Pod, left leaving) *corev1.Pod {
+func newest(pods []corev1.Pod, left *leaving) *corev1.Pod {
 	var found *corev1.Pod
 	for i := range pods {
 		pod := &pods[i]
 		if ending(pod) || pod.Status.Phase == corev1.PodFailed {
 			left.note(pod)
 		}
-		if !left[pod.UID] && (found == nil || found.CreationTimestamp.Before(&pod.CreationTimestamp)) {
+		if !left.has(pod.UID) && (found == nil || found.CreationTimestamp.Before(&pod.CreationTimestamp)) {
 			found = pod
 		}
 	}
@@ -95,19 +95,36 @@ func ending(pod *corev1.Pod) bool {
 }
 
 // leaving holds the agents' pods that are ending, and their Jobs.
-type leaving map[types.UID]bool
+type leaving struct {
+	known map[types.UID]bool
+	job   types.UID   // of the newest of the pods: the next one is named after it
+	since metav1.Time // when the pod was created
+}
 
-func (l leaving) note(pod *corev1.Pod) {
-	l[pod.UID] = true
-	if owner := metav1.GetControllerOf(pod); owner != nil {
-		l[owner.UID] = true
+func newLeaving() *leaving { return &leaving{known: map[types.UID]bool{}} }
+
+func (l *leaving) has(uid types.UID) bool { return l.known[uid] }
+
+func (l *leaving) note(pod *corev1.Pod) {
+	l.known[pod.UID] = true
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return
+	}
+	l.known[owner.UID] = true
+	// Times are in seconds. All who see the same pods must choose the same one.
+	if at := pod.CreationTimestamp; l.since.Before(&at) || l.since.Equal(&at) && l.job < owner.UID {
+		l.job, l.since = owner.UID, at
 	}
 }
 
 // createJob creates the Job of the pod's agent, or returns the one that somebody else has just created.
-func (p plan) createJob(ctx context.Context, left leaving) (job *batchv1.Job, ours bool, err error) {
+func (p plan) createJob(ctx context.Context, left *leaving) (job *batchv1.Job, ours bool, err error) {
 	jobs := p.cluster.Client().BatchV1().Jobs(p.namespace())
 	name := jobName(p.namespace() + "/" + uid(p.pod))
+	if left.job != "" { // others find its Job still there, or deleted: they must not choose differently
+		name = jobName(string(left.job))
+	}
 	for range manyLeaving {
 		job, err := jobs.Create(ctx, newJob(name, p), metav1.CreateOptions{})
 		if err == nil {
@@ -122,7 +139,7 @@ func (p plan) createJob(ctx context.Context, left leaving) (job *batchv1.Job, ou
 			continue
 		case err != nil:
 			return nil, false, p.explain(ctx, "start agent", err)
-		case !left[job.UID] && job.DeletionTimestamp == nil && !finished(job):
+		case !left.has(job.UID) && job.DeletionTimestamp == nil && !finished(job):
 			return job, false, nil
 		}
 		name = jobName(string(job.UID))

@@ -24,7 +24,7 @@ const (
 
 // enterEphemeral enters an agent that runs in the pod already; nil if there is none. It is entered whatever the settings say: two agents
 // on one pod would pass connections to each other.
-func (p plan) enterEphemeral(ctx context.Context, left leaving) (*Agent, error) {
+func (p plan) enterEphemeral(ctx context.Context, left *leaving) (*Agent, error) {
 	if p.pod.Pod == nil {
 		return nil, nil
 	}
@@ -36,7 +36,7 @@ func (p plan) enterEphemeral(ctx context.Context, left leaving) (*Agent, error) 
 }
 
 // startEphemeral adds an agent to the pod.
-func (p plan) startEphemeral(ctx context.Context, left leaving) (*Agent, error) {
+func (p plan) startEphemeral(ctx context.Context, left *leaving) (*Agent, error) {
 	pods := p.cluster.Client().CoreV1().Pods(p.pod.Namespace)
 	pod, err := pods.Get(ctx, p.pod.Name, metav1.GetOptions{})
 	if err != nil {
@@ -61,7 +61,7 @@ func (p plan) startEphemeral(ctx context.Context, left leaving) (*Agent, error) 
 	return p.waitEphemeral(ctx, left, pod, name, true)
 }
 
-func (p plan) waitEphemeral(ctx context.Context, left leaving, pod *corev1.Pod, name string, ours bool) (*Agent, error) {
+func (p plan) waitEphemeral(ctx context.Context, left *leaving, pod *corev1.Pod, name string, ours bool) (*Agent, error) {
 	c := ephemeralNamed(pod, name)
 	if c == nil {
 		return nil, fmt.Errorf("start ephemeral agent: %s does not take any", p.beside())
@@ -84,12 +84,12 @@ func (p plan) waitEphemeral(ctx context.Context, left leaving, pod *corev1.Pod, 
 }
 
 // liveEphemeral is the agent in the pod that has not ended.
-func liveEphemeral(pod *corev1.Pod, left leaving) *corev1.EphemeralContainer {
+func liveEphemeral(pod *corev1.Pod, left *leaving) *corev1.EphemeralContainer {
 	for i := range pod.Spec.EphemeralContainers {
 		c := &pod.Spec.EphemeralContainers[i]
 		s := statusOf(pod, c.Name)
 		ended := s != nil && s.State.Terminated != nil
-		if strings.HasPrefix(c.Name, ephemeralPrefix) && !ended && !left[inside(pod, c.Name)] {
+		if strings.HasPrefix(c.Name, ephemeralPrefix) && !ended && !left.has(inside(pod, c.Name)) {
 			return c
 		}
 	}

@@ -41,7 +41,8 @@ type forwarded struct {
 	// Only the reader touches these.
 	unread []byte
 	said   strings.Builder
-	ended  bool // the bytes have
+	heard  bool // there were bytes
+	ended  bool // they have
 	why    error
 
 	mu  sync.Mutex // of what is written
@@ -112,7 +113,7 @@ func (f *forwarded) readFrame() error {
 	switch frame := frame.(type) {
 	case *spdy.DataFrame:
 		if frame.StreamId == data {
-			f.unread = frame.Data
+			f.unread, f.heard = frame.Data, f.heard || len(frame.Data) > 0
 		} else if room := maxComplaint - f.said.Len(); room > 0 {
 			f.said.Write(frame.Data[:min(len(frame.Data), room)])
 		}
@@ -157,6 +158,8 @@ func (f *forwarded) explain(err error) error {
 		return &wire.Error{Errno: syscall.ECONNREFUSED, Cause: "the agent does not listen"}
 	case said != "":
 		return &wire.Error{Errno: syscall.ECONNRESET, Cause: "port-forward: " + said}
+	case f.ended && !f.heard: // it let us in and went
+		return &wire.Error{Errno: syscall.ECONNREFUSED, Cause: "the agent does not listen any more"}
 	case f.ended:
 		return io.EOF
 	}

@@ -35,7 +35,7 @@ func agentsOf(c *cluster.Cluster, pod *corev1.Pod) []*Agent {
 	if pod.Labels[labelName] == agentName && assigned(pod) && refusal(pod, agentName) == nil {
 		return []*Agent{ofPod(c, pod)}
 	}
-	if found := liveEphemeral(pod, nil); found != nil {
+	if found := liveEphemeral(pod, newLeaving()); found != nil {
 		return []*Agent{inPod(c, pod, found.Name)}
 	}
 	return nil

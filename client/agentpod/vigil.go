@@ -31,7 +31,7 @@ const (
 // A vigil waits for an agent's pod to come, and for the agent in it to answer.
 type vigil struct {
 	plan
-	left leaving
+	left *leaving
 	job  *batchv1.Job // that the pod belongs to, if we know it
 	ours bool         // we have created it
 	pod  *corev1.Pod  // nil until it is there
@@ -49,7 +49,7 @@ type knock struct {
 	err   error
 }
 
-func (p plan) newVigil(left leaving) *vigil {
+func (p plan) newVigil(left *leaving) *vigil {
 	return &vigil{plan: p, left: left, container: agentName, began: time.Now(), knock: make(chan knock, 1), pause: firstPause}
 }
 
@@ -126,7 +126,7 @@ func (v *vigil) watch(ctx context.Context, pods <-chan *corev1.Pod) (a *Agent, e
 // saw takes in what has become of a pod.
 func (v *vigil) saw(pod *corev1.Pod) error {
 	switch {
-	case v.left[pod.UID]:
+	case v.left.has(pod.UID):
 		return nil
 	case v.pod != nil && pod.UID != v.pod.UID && (ending(pod) || pod.CreationTimestamp.Before(&v.pod.CreationTimestamp)):
 		return nil
@@ -156,7 +156,7 @@ func (v *vigil) gone(pod *corev1.Pod) error {
 	if v.container == agentName {
 		v.left.note(pod)
 	} else {
-		v.left[inside(pod, v.container)] = true
+		v.left.known[inside(pod, v.container)] = true
 	}
 	return ErrGone
 }

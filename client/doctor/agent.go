@@ -53,48 +53,55 @@ func (v *visit) agent(ctx context.Context, pod cluster.Pod) {
 		v.fail("carrier", err)
 		return
 	}
-	v.ask(ctx, agent, pipe)
+	if v.ask(ctx, agent, pipe) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+		defer cancel()
+		_ = agent.Clear(ctx) // the cluster does it, too, a little later
+	}
 }
 
-// ask is a session of its own, so that an agent that was started for it leaves at once when it is over.
-func (v *visit) ask(ctx context.Context, agent *agentpod.Agent, pipe io.ReadWriteCloser) {
+// ask is a session of its own, so that an agent that was started for it leaves at once when it is over. It reports whether it does.
+func (v *visit) ask(ctx context.Context, agent *agentpod.Agent, pipe io.ReadWriteCloser) (last bool) {
 	carrier := wire.Client(pipe)
 	defer carrier.Close()
 	calls, err := carrier.Calls(ctx)
 	if err != nil {
 		v.fail("carrier", err)
-		return
+		return false
 	}
 	defer calls.Close()
 	host, _ := os.Hostname()
 	hello := &wire.HelloRequest{Version: v.Version, Target: agent.Target(), Who: &wire.Who{Host: host, Command: "magpie doctor"}}
 	if _, err := calls.Hello(ctx, hello); err != nil {
 		v.fail("carrier", err)
-		return
+		return false
 	}
-	defer leave(ctx, calls)
+	defer func() { last = leave(ctx, calls) }()
 	round, err := measure(ctx, func(ctx context.Context) error {
 		_, err := calls.Sessions(ctx, &wire.SessionsRequest{}) // costs the agent nothing
 		return err
 	})
 	if err != nil {
 		v.fail("carrier", err)
-		return
+		return false
 	}
 	v.ok("carrier", round.String()+" to the agent")
 	seen, err := calls.Inspect(ctx, &wire.InspectRequest{})
 	if err != nil {
 		v.fail("node", err)
-		return
+		return false
 	}
 	v.node(seen)
+	return last
 }
 
 // leaveTime bounds the last word.
 const leaveTime = 2 * time.Second
 
-func leave(ctx context.Context, calls *wire.Caller) {
+// leave reports whether nobody is left on the agent.
+func leave(ctx context.Context, calls *wire.Caller) (last bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
-	_, _ = calls.Leave(ctx, &wire.LeaveRequest{}) // the end of the carrier says it, too
+	resp, err := calls.Leave(ctx, &wire.LeaveRequest{})
+	return err == nil && resp.Last // else the end of the carrier says it, too
 }
