@@ -18,13 +18,7 @@ import (
 	"github.com/magpie-k8s/magpie/wire"
 )
 
-const (
-	testVersion = "v1.2.0"
-
-	// leftTime is for the agent to leave, a second after its last session, and for the cluster to clear up: the kubelet looks once a second,
-	// and the Job controller acts on what it has seen twice, a second later each time.
-	leftTime = 8 * time.Second
-)
+const testVersion = "v1.2.0"
 
 // enter enters the first pod of a target.
 func enter(tb testing.TB, c *cluster.Cluster, target string, s agentpod.Settings) (*agentpod.Agent, error) {
@@ -77,10 +71,16 @@ func mustHello(tb testing.TB, a *agentpod.Agent) (calls *wire.Caller, leave func
 	}
 	return calls, func() {
 		tb.Helper()
-		if _, err := calls.Leave(tb.Context(), &wire.LeaveRequest{}); err != nil {
+		resp, err := calls.Leave(tb.Context(), &wire.LeaveRequest{})
+		if err != nil {
 			tb.Error(err)
 		}
 		carrier.Close()
+		if resp.GetLast() {
+			if err := a.Clear(tb.Context()); err != nil {
+				tb.Error(err)
+			}
+		}
 	}
 }
 
@@ -141,7 +141,6 @@ func TestAnAgentThatIsLeavingIsFollowedByTheNext(t *testing.T) {
 			t.Logf("%s was still there", last)
 		}
 		last = a.Name()
-		time.Sleep(1100 * time.Millisecond) // agents leave a second after their last session: the worst moment to come
 	}
 	mustLeaveNothing(t, s.namespace, leftTime)
 }

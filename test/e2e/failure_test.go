@@ -199,6 +199,28 @@ func TestDevelopersComeAndGo(t *testing.T) {
 	s.mustBeUnharmed(t, 0)
 }
 
+// TestDevelopersTakeTurns has one developer come in the moment in which the other goes, who is the last: the agent leaves, or stays.
+func TestDevelopersTakeTurns(t *testing.T) {
+	s, one, two := openShop(t, 1), newDeveloper(t), newDeveloper(t)
+	here, next := one.steal(t, s, "one"), "two"
+	for _, dev := range []*developer{two, one, two, one, two, one, two, one} {
+		comes := dev.startSteal(t, s, next)
+		if next == "one" {
+			time.Sleep(120 * time.Millisecond) // a program needs some to begin; so the moment is another one
+		}
+		here.Stop(t)
+		comes.WaitFor(t, "ready")
+		mustTake(t, s, next, 1, 5*time.Second)
+		if strings.Contains(comes.Output(), "lost: ") {
+			t.Errorf("%s lost the session:\n%s", next, comes.Output())
+		}
+		here, next = comes, map[string]string{"one": "two", "two": "one"}[next]
+	}
+	here.Stop(t)
+	mustLeaveNothing(t, s.namespace, soon)
+	s.mustBeUnharmed(t, 0)
+}
+
 // TestManySessions opens one after the other. MAGPIE_E2E_SESSIONS says how many; a hundred is what we promise.
 func TestManySessions(t *testing.T) {
 	many := 100

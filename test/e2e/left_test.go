@@ -17,6 +17,9 @@ import (
 
 const agentLabel = "app.kubernetes.io/name=magpie-agent"
 
+// leftTime is how long anything of an agent may be left after its last session, and the last connection that passes through it.
+const leftTime = 5 * time.Second
+
 // mustLeaveNothing waits until neither agent nor Job is left in the namespace, nor a BPF link on its pods.
 func mustLeaveNothing(tb testing.TB, namespace string, limit time.Duration) {
 	tb.Helper()
