@@ -55,6 +55,8 @@ func refusal(err error) (cause, hint string) {
 		return "the API server cannot answer now: " + text, "try again; `kubectl get --raw /readyz?verbose` tells how it is"
 	case apierrors.IsNotFound(err):
 		return text, "`kubectl config view --minify` shows which cluster and namespace are meant"
+	case apierrors.IsBadRequest(err):
+		return text, "is the address right, with https:// in front? `kubectl config view --minify` shows it"
 	case apierrors.IsInternalError(err):
 		return text, "a webhook or the API server itself fails; does kubectl do better?"
 	}
@@ -123,7 +125,7 @@ func noAnswer(err error) (cause, hint string) {
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return server + " does not speak TLS", "is the address right? `kubectl config view --minify` shows it"
 	default:
-		return text, ""
+		return text, "does `kubectl get pods` do better?"
 	}
 }
 

@@ -33,6 +33,8 @@ func TestARefusalIsOneLineOfCauseAndOneOfHint(t *testing.T) {
 		{apierrors.NewForbidden(pods, "x", errors.New("exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3")), "exceeded quota: small", "kubectl describe quota"},
 		{apierrors.NewForbidden(pods, "x", errors.New("image policy says no")), "image policy says no", "admission"},
 		{apierrors.NewTooManyRequests("slow down", 1), "cannot answer now", "try again"},
+		{apierrors.NewBadRequest("the server rejected our request for an unknown reason"), "rejected our request", "https://"},
+		{errors.New("something new"), "something new", "`kubectl get pods`"},
 		{context.DeadlineExceeded, "the API server does not answer", "--request-timeout"},
 		{errors.New(`Get "https://x": getting credentials: exec: executable aws not found`), "get credentials: exec: executable aws not found", "for a token"},
 	} {
