@@ -17,6 +17,10 @@ type place interface {
 	// enter returns a pipe to the place's agent, which is found or started, and what to ask for in Hello.
 	enter(ctx context.Context) (pipe io.ReadWriteCloser, target string, err error)
 
+	// ready is closed once requests of the place may be claimed. Until then a link there is a preparation: a pod whose
+	// probe a claim would answer could be taken for ready by all others, too.
+	ready() <-chan struct{}
+
 	// lost returns what is behind the end of a link, and whether it is the end of the session too.
 	lost(why error) (cause error, final bool)
 
@@ -55,6 +59,14 @@ func (h *here) enter(ctx context.Context) (io.ReadWriteCloser, string, error) {
 		return nil, "", e
 	}
 	return pipe, "", nil
+}
+
+func (h *here) ready() <-chan struct{} { return closed() }
+
+func closed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
 
 func (h *here) lost(why error) (error, bool) {

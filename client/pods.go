@@ -55,7 +55,9 @@ func (g *pods) places(ctx context.Context) ([]place, error) {
 
 // nowhere is the place of a session without a pod: an agent in a pod of its own.
 func (g *pods) nowhere() *pod {
-	return &pod{cfg: g.cfg, now: cluster.Pod{Namespace: g.cfg.Cluster.Namespace()}}
+	p := newPod(g.cfg)
+	p.update(cluster.Pod{Namespace: g.cfg.Cluster.Namespace(), Ready: true})
+	return p
 }
 
 func (g *pods) watch(ctx context.Context, seen func([]place)) error {
@@ -74,17 +76,21 @@ func (g *pods) choose(now []cluster.Pod) []place {
 	for _, p := range now {
 		known := g.known[p.UID]
 		if known == nil {
-			known = &pod{cfg: g.cfg}
+			known = newPod(g.cfg)
 			g.known[p.UID] = known
 		}
 		known.update(p)
 		chosen = append(chosen, known)
 	}
-	if g.cfg.Replicas != OneReplica || len(chosen) == 0 {
+	if g.cfg.Replicas != OneReplica {
 		return chosen
 	}
 	if g.one == nil || !slices.Contains(chosen, place(g.one)) {
-		g.one = chosen[0].(*pod)
+		first := slices.IndexFunc(now, func(p cluster.Pod) bool { return p.Ready })
+		if first < 0 {
+			return nil
+		}
+		g.one = chosen[first].(*pod)
 	}
 	return []place{g.one}
 }
@@ -96,15 +102,25 @@ type pod struct {
 	entering sync.Mutex // one at a time
 	agent    *agentpod.Agent
 
+	first   sync.Once
+	isReady chan struct{} // closed when it was for the first time
+
 	mu  sync.Mutex
 	now cluster.Pod
 }
+
+func newPod(cfg Config) *pod { return &pod{cfg: cfg, isReady: make(chan struct{})} }
 
 func (p *pod) update(now cluster.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now = now
+	if now.Ready {
+		p.first.Do(func() { close(p.isReady) })
+	}
 }
+
+func (p *pod) ready() <-chan struct{} { return p.isReady }
 
 func (p *pod) current() cluster.Pod {
 	p.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/magpie-k8s/magpie/client/agentpod"
 	"github.com/magpie-k8s/magpie/wire"
 )
 
@@ -44,7 +45,12 @@ func (r *replica) run(ctx context.Context) {
 	defer func() { r.place.leave(r.last) }()
 	for try := 0; ; try++ {
 		l, err := r.enter(ctx)
-		if err == nil {
+		switch {
+		case err != nil:
+			if !r.refused(ctx, err) {
+				return
+			}
+		case r.awaited(ctx, l):
 			try = 0
 			r.session.join(l)
 			err = l.serve()
@@ -53,8 +59,6 @@ func (r *replica) run(ctx context.Context) {
 			if !r.session.part(l, err) {
 				return
 			}
-		} else if !r.refused(ctx, err) {
-			return
 		}
 		if !pause(ctx, pauseBefore(try)) {
 			return
@@ -83,13 +87,43 @@ func (r *replica) tryEnter(ctx context.Context) (*link, error) {
 	hello := &wire.HelloRequest{Version: r.session.cfg.Version, Who: who, Session: r.secret, Alone: true, Target: target}
 	began := time.Now()
 	l, err := greet(ctx, r, pipe, hello, r.number == 0 && r.lost.IsZero())
-	r.last = l.wasLast()
 	var bye *farewell
 	if err != nil && !errors.As(err, &bye) {
 		err = r.session.notGreeted(r.place, err)
 	}
 	r.session.cfg.Part("agent greeted", fmt.Sprintf("%v: %s", time.Since(began).Round(time.Millisecond), r.place))
+	if err == nil { // its own word counts: what its pod's labels say is what its starter believed
+		if err = agentpod.Fits(l.hello.Version, r.session.cfg.Version); err != nil {
+			l.leave()
+		}
+	}
+	r.last = l.wasLast()
 	return l, err
+}
+
+// awaited reports whether the link still stood when its place was ready.
+func (r *replica) awaited(ctx context.Context, l *link) bool {
+	select {
+	case <-r.place.ready():
+		return true
+	case <-l.carrier.Done():
+		l.close()
+		r.secret = l.hello.Session
+	case <-ctx.Done():
+		l.leave()
+		r.last = l.wasLast()
+	}
+	return false
+}
+
+// isReady reports whether the place was ready once.
+func (r *replica) isReady() bool {
+	select {
+	case <-r.place.ready():
+		return true
+	default:
+		return false
+	}
 }
 
 // refused says what was against a try, and reports whether there is to be another one.
@@ -105,7 +139,7 @@ func (r *replica) refused(ctx context.Context, err error) bool {
 	if _, final := r.place.lost(err); final || ctx.Err() != nil || r.session.over() {
 		return false
 	}
-	if text := err.Error(); text != r.said && r.session.isReady() {
+	if text := err.Error(); text != r.said && r.session.isReady() && r.isReady() {
 		r.said = text
 		r.session.cfg.Step("waiting", r.on(err))
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -54,6 +55,55 @@ func TestAReplicaThatComesLaterIsClaimedWithinTwoSeconds(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 	said.has(t, "replica", "b: the port is claimed there")
+}
+
+// TestAReplicaIsPreparedBeforeItIsReady has one whose agent is there long before its requests may be claimed: a claim
+// would answer the probe for which the replica waits.
+func TestAReplicaIsPreparedBeforeItIsReady(t *testing.T) {
+	t.Parallel()
+	a, b := newSpot(t, "a"), newSpot(t, "b")
+	b.prepared = make(chan struct{})
+	f := newField(a)
+	s, said := begin(t, f, "./shop")
+	claim(t, s, "local")
+	f.set(nil, a, b)
+	eventually(t, func() error {
+		if b.sessions(t) == 0 {
+			return errors.New("no session on b")
+		}
+		return nil
+	})
+	b.must(t, "x-user: me", "original")
+	if s.Replicas() != 1 {
+		t.Errorf("%d replicas", s.Replicas())
+	}
+	close(b.prepared)
+	b.expect(t, "local")
+	said.has(t, "replica", "b: the port is claimed there")
+	s.Close()
+	if n := b.sessions(t); n != 0 {
+		t.Errorf("%d sessions are left on b", n)
+	}
+}
+
+func TestAPreparedReplicaThatGoesIsLeft(t *testing.T) {
+	t.Parallel()
+	a, b := newSpot(t, "a"), newSpot(t, "b")
+	b.prepared = make(chan struct{})
+	f := newField(a)
+	begin(t, f, "./shop")
+	for _, change := range []struct {
+		spots []*spot
+		want  int
+	}{{[]*spot{a, b}, 1}, {[]*spot{a}, 0}} {
+		f.set(nil, change.spots...)
+		eventually(t, func() error {
+			if n := b.sessions(t); n != change.want {
+				return fmt.Errorf("%d sessions on b", n)
+			}
+			return nil
+		})
+	}
 }
 
 func TestAKilledAgentTakesNothingWithItAndIsComeBackTo(t *testing.T) {

@@ -25,8 +25,9 @@ type spot struct {
 	name, socket string
 	net          *testnet.Net
 	agent        *exec.Cmd
-	remote       bool        // the agent takes bonds and remembers sessions, as in a cluster
-	shut         atomic.Bool // for sessions, as if the network were down
+	remote       bool          // the agent takes bonds and remembers sessions, as in a cluster
+	prepared     chan struct{} // closed when its requests may be claimed; nil: they may
+	shut         atomic.Bool   // for sessions, as if the network were down
 
 	mu     sync.Mutex
 	cables []*cable
@@ -55,6 +56,13 @@ func (c *cable) Close() error {
 
 func (p *spot) String() string { return p.name }
 func (p *spot) leave(bool)     {}
+
+func (p *spot) ready() <-chan struct{} {
+	if p.prepared == nil {
+		return closed()
+	}
+	return p.prepared
+}
 
 func (p *spot) lost(why error) (error, bool) { return why, false }
 
@@ -169,6 +177,16 @@ func (p *spot) pipe(tb testing.TB) io.ReadWriteCloser {
 		tb.Fatal(err)
 	}
 	return pipe
+}
+
+// sessions counts those that the agent has.
+func (p *spot) sessions(tb testing.TB) int {
+	tb.Helper()
+	running, err := Sessions(tb.Context(), p.pipe(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return len(running)
 }
 
 // ask sends a request to the replica's target, over a connection of its own.

@@ -53,7 +53,7 @@ func (p plan) enter(ctx context.Context, left *leaving) (*Agent, error) {
 	v := p.newVigil(left)
 	if found != nil {
 		p.step("agent found", began, found.Name)
-		if err := fits(found.Labels[labelVersion], p.version); err != nil {
+		if err := Fits(found.Labels[labelVersion], p.version); err != nil {
 			return nil, err
 		}
 		v.pod = found

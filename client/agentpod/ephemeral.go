@@ -66,7 +66,7 @@ func (p plan) waitEphemeral(ctx context.Context, left *leaving, pod *corev1.Pod,
 	if c == nil {
 		return nil, fmt.Errorf("start ephemeral agent: %s does not take any", p.beside())
 	}
-	if err := fits(versionOf(c), p.version); err != nil {
+	if err := Fits(versionOf(c), p.version); err != nil {
 		return nil, err
 	}
 	if c.TargetContainerName != p.pod.Container {

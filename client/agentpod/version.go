@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// fits returns an error for an agent of a version that this client cannot be expected to work with: more than one minor
+// Fits returns an error for an agent of a version that this client cannot be expected to work with: more than one minor
 // version away. What is no release, like a build from a checkout, fits everything.
-func fits(agent, client string) error {
+func Fits(agent, client string) error {
 	a, okA := parseRelease(agent)
 	c, okC := parseRelease(client)
 	if !okA || !okC || a.major == c.major && a.minor-c.minor <= 1 && c.minor-a.minor <= 1 {
 		return nil
 	}
-	advice := "update this client"
+	advice := "update this client, or name an image of its version by --agent-image if no agent was there yet"
 	if a.before(c) {
-		advice = "it leaves with its last session, see `magpie sessions`; or use a client of its version until then"
+		advice = "it leaves with its last session, see `magpie sessions`; if --agent-image or agent.image named it, leave that out"
 	}
-	return &Error{Cause: fmt.Sprintf("the agent that runs there is of version %s, this client of %s", agent, client), Advice: advice}
+	return &Error{Cause: fmt.Sprintf("the agent there is of version %s, this client of %s", agent, client), Advice: advice}
 }
 
 type release struct{ major, minor int }

@@ -21,7 +21,7 @@ func TestAgentOneMinorVersionAwayFits(t *testing.T) {
 		{"v1", "v3.0.0", true},
 		{"", "", true},
 	} {
-		if err := fits(v.agent, v.client); (err == nil) != v.fits {
+		if err := Fits(v.agent, v.client); (err == nil) != v.fits {
 			t.Errorf("agent %q with client %q: %v", v.agent, v.client, err)
 		}
 	}

@@ -35,6 +35,12 @@ func newPod(pod *corev1.Pod, named string) Pod {
 	return p
 }
 
+// comes reports whether the pod's container runs for the first time: it will be ready soon, unless it crashes.
+func (p Pod) comes() bool {
+	status := statusOf(p.Pod, p.Container)
+	return p.ContainerID != "" && status.RestartCount == 0
+}
+
 // defaultContainer is the annotation that kubectl honours, too.
 const defaultContainer = "kubectl.kubernetes.io/default-container"
 

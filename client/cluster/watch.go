@@ -25,8 +25,9 @@ const (
 )
 
 // Watch tells seen the target's pods, at once and then whenever one comes or goes or changes its container, until ctx ends or the target is gone
-// for good: then the error is *NotFound, or *NotReady for a job that has ended. A pod is told from when it is ready until it is deleted or has ended;
-// between, while its container starts anew, it is told with Ready false. An API server that cannot be reached changes nothing.
+// for good: then the error is *NotFound, or *NotReady for a job that has ended. A pod is told until it is deleted or has ended: from when its container
+// first runs, with Ready false, so that there is time to prepare, or else from when it is ready; between, while its container starts anew, with Ready
+// false again. An API server that cannot be reached changes nothing.
 // seen is called by one goroutine, with a slice of its own, oldest pod first.
 func (c *Cluster) Watch(ctx context.Context, t Target, seen func([]Pod)) error {
 	if t.Kind == KindNone {
@@ -221,7 +222,7 @@ func (w *watch) tell(ctx context.Context, all []*corev1.Pod) error {
 	known := make(map[types.UID]bool)
 	for _, pod := range all {
 		p := newPod(pod, w.target.Container)
-		if p.Container == "" || over(pod) || pod.DeletionTimestamp != nil || !p.Ready && !w.known[pod.UID] {
+		if p.Container == "" || over(pod) || pod.DeletionTimestamp != nil || !p.Ready && !w.known[pod.UID] && !p.comes() {
 			continue
 		}
 		has, err := w.load.has(ctx, w.makers, pod)
@@ -229,7 +230,7 @@ func (w *watch) tell(ctx context.Context, all []*corev1.Pod) error {
 			return err
 		}
 		if has {
-			known[pod.UID] = true
+			known[pod.UID] = p.Ready || w.known[pod.UID]
 			now = append(now, p)
 		}
 	}

@@ -72,11 +72,15 @@ func (v *visit) ask(ctx context.Context, agent *agentpod.Agent, pipe io.ReadWrit
 	defer calls.Close()
 	host, _ := os.Hostname()
 	hello := &wire.HelloRequest{Version: v.Version, Target: agent.Target(), Who: &wire.Who{Host: host, Command: "magpie doctor"}}
-	if _, err := calls.Hello(ctx, hello); err != nil {
+	there, err := calls.Hello(ctx, hello)
+	if err != nil {
 		v.fail("carrier", err)
 		return false
 	}
 	defer func() { last = leave(ctx, calls) }()
+	if err := agentpod.Fits(there.Version, v.Version); err != nil {
+		v.fail("agent", err)
+	}
 	round, err := measure(ctx, func(ctx context.Context) error {
 		_, err := calls.Sessions(ctx, &wire.SessionsRequest{}) // costs the agent nothing
 		return err
