@@ -12,8 +12,14 @@ import (
 const (
 	maxPipes  = 16       // of one bond
 	maxChunk  = 16 << 10 // so that a small message is soon past what was sent before it
-	maxHeld   = 32       // chunks that a pipe holds until the ones before them come: 512 KiB
 	bondGrace = time.Second
+
+	// bondWindow is how much is on its way on one pipe. Buffers along the way would take far more; then the chunks of one
+	// pipe come long before those of another that were sent with them, and none of them is of use.
+	bondWindow = 256 << 10
+	ackEvery   = bondWindow / 8
+	maxHeld    = 512 << 10 // that a pipe holds until the chunks before come, before it lets its peer wait
+	chunkExtra = 64        // that a chunk counts beyond its bytes: what it costs to hold
 )
 
 // A Bond is one byte pipe made of several, for paths on which a pipe carries only so much per round trip, as a stream
@@ -26,14 +32,12 @@ type Bond struct {
 	id     bondID
 	cancel context.CancelFunc // of pipes that are being opened
 	work   sync.WaitGroup
-	chunks sync.Pool // of *chunk
 
 	answered chan struct{} // closed when the agent has answered on the first pipe
 	lost     chan struct{} // closed when cause is set
 
 	// Only the reader touches these.
-	given *chunk // the chunk that Read gives now
-	rest  []byte // what is left of it
+	rest []byte // of the chunk that Read gives now
 
 	mu     sync.Mutex
 	pipes  []*bondPipe
@@ -46,7 +50,6 @@ type Bond struct {
 	came sync.Cond // the wanted chunk is there, or it is over
 	want uint64    // the number of the next chunk to read
 
-	more   sync.Cond // unsent is not empty, or cause is set
 	less   sync.Cond // unsent is empty, or cause is set
 	unsent []byte    // what no pipe has taken yet of the Write that waits
 	number uint64    // of the next chunk to send
@@ -82,8 +85,7 @@ func NewBond(first io.ReadWriteCloser, more func(context.Context) (io.ReadWriteC
 
 func newBond(id bondID, cancel context.CancelFunc) *Bond {
 	b := &Bond{id: id, cancel: cancel, answered: make(chan struct{}), lost: make(chan struct{})}
-	b.chunks.New = func() any { return new(chunk) }
-	for _, c := range []*sync.Cond{&b.came, &b.more, &b.less, &b.idle} {
+	for _, c := range []*sync.Cond{&b.came, &b.less, &b.idle} {
 		c.L = &b.mu
 	}
 	return b
@@ -117,7 +119,7 @@ func (b *Bond) open(ctx context.Context, header []byte, more func(context.Contex
 // the peer says first. It reports whether the bond was still there.
 func (b *Bond) join(conn io.ReadWriteCloser, say []byte, hear func(io.Reader) error) bool {
 	p := &bondPipe{conn: conn}
-	p.room.L = &b.mu
+	p.work.L = &b.mu
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.cause != nil {
@@ -148,30 +150,27 @@ func (b *Bond) Answered(ctx context.Context) error {
 
 // Read returns what the peer wrote, in its order. When the peer closed the bond, that is io.EOF at the end.
 func (b *Bond) Read(buf []byte) (int, error) {
-	if b.given == nil {
-		c, err := b.await()
+	if len(b.rest) == 0 {
+		data, err := b.await()
 		if err != nil {
 			return 0, err
 		}
-		b.given, b.rest = c, c.data[:c.size]
+		b.rest = data
 	}
 	n := copy(buf, b.rest)
-	if b.rest = b.rest[n:]; len(b.rest) == 0 {
-		b.chunks.Put(b.given)
-		b.given = nil
-	}
+	b.rest = b.rest[n:]
 	return n, nil
 }
 
-// await waits for the wanted chunk.
-func (b *Bond) await() (*chunk, error) {
+// await waits for the wanted chunk and takes it.
+func (b *Bond) await() ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for !b.closed {
 		for _, p := range b.pipes {
-			if c := p.lockedTake(b.want); c != nil {
+			if data := p.lockedTake(b.want); data != nil {
 				b.want++
-				return c, nil
+				return data, nil
 			}
 		}
 		if b.over {
@@ -187,7 +186,7 @@ func (b *Bond) Write(data []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.unsent = data
-	b.more.Signal()
+	b.lockedRouse()
 	for len(b.unsent) > 0 && b.cause == nil {
 		b.less.Wait()
 	}
@@ -228,7 +227,9 @@ func (b *Bond) lose(cause error) {
 	b.cause = cause
 	close(b.lost)
 	b.grace = time.AfterFunc(bondGrace, b.end)
-	b.more.Broadcast()
+	for _, p := range b.pipes {
+		p.work.Signal()
+	}
 	b.less.Broadcast()
 }
 
@@ -241,9 +242,6 @@ func (b *Bond) end() {
 		c.Broadcast()
 	}
 	pipes := b.pipes
-	for _, p := range pipes {
-		p.room.Broadcast()
-	}
 	b.mu.Unlock()
 	for _, p := range pipes {
 		p.conn.Close()

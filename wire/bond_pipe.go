@@ -13,69 +13,126 @@ import (
 // A chunk is some of the bytes of a bond, and its place among them.
 type chunk struct {
 	number uint64
-	size   int
-	data   [maxChunk]byte
+	data   []byte
 }
 
-// chunkHeader is the number (6 bytes) and the size (2 bytes) before a chunk's bytes.
+// chunkHeader is the number (6 bytes) and the size (2 bytes) before a chunk's bytes. With the size 0 it is an
+// acknowledgement: the number is what came on this pipe so far, as chunks count.
 const chunkHeader = 8
+
+func appendChunkHeader(b []byte, number uint64, size int) []byte {
+	return binary.BigEndian.AppendUint64(b, number<<16|uint64(size))
+}
+
+// counts is how much of a window a chunk of that size takes.
+func counts(size int) uint64 { return uint64(size + chunkExtra) }
 
 // A bondPipe is one pipe of a bond.
 type bondPipe struct {
 	conn io.ReadWriteCloser
 
 	// These belong to the bond's mutex.
-	held []*chunk  // came, and wait for their turn; numbers rise
-	room sync.Cond // held has room, or the bond is over
+	work        sync.Cond // there may be something to send
+	idle        bool      // send waits for work
+	held        []chunk   // came, and wait for their turn; numbers rise
+	sent, acked uint64    // what our chunks counted, and the part that is there as far as we know
+	came, read  uint64    // what the peer's chunks counted, and the part that is not held any more
+	told        uint64    // what the peer knows that it came
 }
 
-// lockedTake returns the chunk with that number if it is the next that the pipe has.
-func (p *bondPipe) lockedTake(number uint64) *chunk {
+// flying is what is on its way.
+func (p *bondPipe) flying() uint64 { return p.sent - p.acked }
+
+// tell is what the peer may know that it came. When too much is held, that does not rise until some of it is read.
+func (p *bondPipe) tell() uint64 { return min(p.came, p.read+maxHeld) }
+
+// owes reports whether the peer is to be told.
+func (p *bondPipe) owes() bool { return p.tell()-p.told >= ackEvery }
+
+// lockedTake returns the bytes of the chunk with that number if it is the next that the pipe has.
+func (p *bondPipe) lockedTake(number uint64) []byte {
 	if len(p.held) == 0 || p.held[0].number != number {
 		return nil
 	}
-	c := p.held[0]
+	data := p.held[0].data
 	p.held = append(p.held[:0], p.held[1:]...)
-	p.room.Signal()
-	return c
+	p.read += counts(len(data))
+	if p.owes() {
+		p.work.Signal()
+	}
+	return data
 }
 
-// send writes what is to be said first, and then chunks, as long as there is a bond to write for.
+// lockedRouse has a pipe send that waits for work: the one with the least on its way, so that what is sent at once
+// comes at once.
+func (b *Bond) lockedRouse() {
+	var best *bondPipe
+	for _, p := range b.pipes {
+		if p.idle && b.lockedNext(p) > 0 && (best == nil || p.flying() < best.flying()) {
+			best = p
+		}
+	}
+	if best != nil {
+		best.work.Signal()
+	}
+}
+
+// lockedNext is the size of the chunk that the pipe could send now.
+func (b *Bond) lockedNext(p *bondPipe) int {
+	n := min(len(b.unsent), maxChunk)
+	if p.flying()+counts(n) > bondWindow {
+		return 0
+	}
+	return n
+}
+
+// send writes what is to be said first, and then what there is, as long as there is a bond to write for.
 func (b *Bond) send(p *bondPipe, out []byte) {
-	buf := make([]byte, chunkHeader+maxChunk)
-	for ok := true; ok; out, ok = b.nextChunk(buf) {
+	buf := make([]byte, 0, 2*chunkHeader+maxChunk)
+	for ok := true; ok; out, ok = b.next(p, buf) {
 		if len(out) == 0 {
 			continue
 		}
-		if _, err := p.conn.Write(out); err != nil {
+		// Where the peer has closed, acknowledgements fail while there is more to read.
+		if _, err := p.conn.Write(out); err != nil && len(out) > chunkHeader {
 			b.lose(err)
 		}
 	}
 }
 
-// nextChunk waits for bytes to send and puts as many as a chunk takes into buf. Its caller was busy, and is again.
-func (b *Bond) nextChunk(buf []byte) ([]byte, bool) {
+// next waits for what the pipe has to send, an acknowledgement or a chunk or both, and puts it into buf. Its caller was
+// busy, and is again.
+func (b *Bond) next(p *bondPipe, buf []byte) ([]byte, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.busy--; b.busy == 0 {
 		b.idle.Broadcast()
 	}
-	for len(b.unsent) == 0 && b.cause == nil {
-		b.more.Wait()
+	p.idle = true
+	for !p.owes() && b.lockedNext(p) == 0 && b.cause == nil {
+		p.work.Wait()
 	}
+	p.idle = false
 	if b.cause != nil {
 		return nil, false
 	}
-	n := copy(buf[chunkHeader:], b.unsent)
-	binary.BigEndian.PutUint64(buf, b.number<<16|uint64(n))
-	b.number++
 	b.busy++
-	if b.unsent = b.unsent[n:]; len(b.unsent) > 0 {
-		b.more.Signal()
-	} else {
-		b.less.Signal()
+	if p.owes() {
+		p.told = p.tell()
+		buf = appendChunkHeader(buf, p.told, 0)
 	}
-	return buf[:chunkHeader+n], true
+	if n := b.lockedNext(p); n > 0 {
+		buf = appendChunkHeader(buf, b.number, n)
+		buf = append(buf, b.unsent[:n]...)
+		b.number++
+		p.sent += counts(n)
+		if b.unsent = b.unsent[n:]; len(b.unsent) > 0 {
+			b.lockedRouse()
+		} else {
+			b.less.Signal()
+		}
+	}
+	return buf, true
 }
 
 // receive reads what the peer says first, if that is still to come, and then chunks until the pipe ends.
@@ -103,38 +160,53 @@ func (b *Bond) receiveChunk(p *bondPipe, r io.Reader) error {
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return err
 	}
-	c := b.chunks.Get().(*chunk)
 	both := binary.BigEndian.Uint64(header[:])
-	c.number, c.size = both>>16, int(both&0xffff)
-	if c.size == 0 || c.size > maxChunk {
-		return &Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("read bond: chunk of %d bytes", c.size)}
+	number, size := both>>16, int(both&0xffff)
+	if size == 0 {
+		return b.hear(p, number)
 	}
-	if _, err := io.ReadFull(r, c.data[:c.size]); err != nil {
+	if size > maxChunk {
+		return &Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("read bond: chunk of %d bytes", size)}
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
 		if errors.Is(err, io.EOF) {
 			return io.ErrUnexpectedEOF
 		}
 		return err
 	}
-	return b.hold(p, c)
+	return b.hold(p, chunk{number, data})
 }
 
-// hold keeps a chunk for the reader. A pipe that is full waits, and so does its peer. That cannot last: the wanted
-// chunk has the lowest number of all, so no pipe has one before it that could stand in its way.
-func (b *Bond) hold(p *bondPipe, c *chunk) error {
+// hear takes an acknowledgement.
+func (b *Bond) hear(p *bondPipe, came uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(p.held) >= maxHeld && !b.over {
-		p.room.Wait()
+	if came <= p.acked || came > p.sent {
+		return &Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("read bond: acknowledgement of %d after %d of %d", came, p.acked, p.sent)}
 	}
-	if b.over {
-		return b.cause
-	}
+	p.acked = came
+	p.work.Signal()
+	return nil
+}
+
+// hold keeps a chunk for the reader. The window bounds how much that can be; the pipe itself is always read, so that an
+// acknowledgement never waits for whoever reads the bond.
+func (b *Bond) hold(p *bondPipe, c chunk) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if c.number < b.want || len(p.held) > 0 && c.number <= p.held[len(p.held)-1].number {
 		return &Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("read bond: chunk %d out of order", c.number)}
+	}
+	if p.came += counts(len(c.data)); p.came-p.told > bondWindow {
+		return &Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("read bond: more than %d bytes at once", bondWindow)}
 	}
 	p.held = append(p.held, c)
 	if c.number == b.want {
 		b.came.Signal()
+	}
+	if p.owes() {
+		p.work.Signal()
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -171,38 +170,122 @@ func TestCloseUnblocksBothEndsOfABond(t *testing.T) {
 
 func TestSlowReaderHoldsTheWriterOfABondBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBond(newBondID(), func() {})
-		var far []net.Conn
-		for range 4 {
-			a, c := net.Pipe()
-			b.join(a, nil, nil)
-			far = append(far, c)
-		}
-		taken := make([]int, len(far))
-		for i, c := range far {
-			go func() {
-				for number := i + 1; ; number += len(far) { // chunk 0 never comes
-					if _, err := c.Write(appendChunk(nil, uint64(number), []byte("x"))); err != nil {
-						return
-					}
-					taken[i]++
+		const pipes = 4
+		ours, theirs := joined(pipes, net.Pipe)
+		taken := 0
+		go func() {
+			for {
+				n, err := ours.Write(make([]byte, 1000))
+				taken += n
+				if err != nil {
+					return
 				}
-			}()
-		}
-		synctest.Wait()
-		const buffered = 2 * maxChunk / (chunkHeader + 1) // what bufio reads ahead
-		for i, n := range taken {
-			if n > maxHeld+buffered {
-				t.Errorf("pipe %d: %d chunks were taken that nobody reads", i, n)
 			}
+		}()
+		synctest.Wait()
+		if most := pipes * (maxHeld + bondWindow); taken > most || taken < most/2 {
+			t.Errorf("%d bytes were taken that nobody reads", taken)
 		}
-		b.Close()
+		if n, err := theirs.Write([]byte("the other way is free")); err != nil {
+			t.Errorf("wrote %d: %v", n, err)
+		}
+		mustRead(t, ours, "the other way is free")
+		ours.Close()
+		theirs.Close()
 	})
 }
 
+// TestBondIsAsFastAsItsPipesTogether has pipes with endless buffers, of which one is slower: what it is given early comes
+// late all the same.
+func TestBondIsAsFastAsItsPipesTogether(t *testing.T) {
+	const pipes, perSecond, delay = 8, 3 << 20, 10 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		speed := perSecond / 2
+		ours, theirs := joined(pipes, func() (net.Conn, net.Conn) {
+			a, b := deepPipe(speed, delay)
+			speed = perSecond
+			return a, b
+		})
+		go func() {
+			for {
+				if _, err := ours.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		}()
+		const seconds = 5
+		got := 0
+		stop := time.AfterFunc(seconds*time.Second, func() { theirs.Close() })
+		defer stop.Stop()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := theirs.Read(buf)
+			got += n
+			if err != nil {
+				break
+			}
+		}
+		if want := (2*pipes - 1) * perSecond / 2 * seconds; got < want*9/10 {
+			t.Errorf("%d bytes in %d s; all pipes together carry %d", got, seconds, want)
+		}
+		ours.Close()
+		time.Sleep(time.Minute) // until all that is on its way has come
+	})
+}
+
+// joined returns two bonds with pipes between them.
+func joined(n int, pipe func() (net.Conn, net.Conn)) (ours, theirs *Bond) {
+	ours, theirs = newBond(newBondID(), func() {}), newBond(newBondID(), func() {})
+	for range n {
+		a, b := pipe()
+		ours.join(a, nil, nil)
+		theirs.join(b, nil, nil)
+	}
+	return ours, theirs
+}
+
+// deepPipe takes all that is written at once, and delivers it in its own time.
+func deepPipe(perSecond int, delay time.Duration) (net.Conn, net.Conn) {
+	a, across := net.Pipe()
+	there, b := net.Pipe()
+	carry := func(to, from net.Conn) {
+		type parcel struct {
+			data []byte
+			due  time.Time
+		}
+		queue, left := make(chan parcel, 1<<16), time.Now()
+		go func() {
+			defer close(queue)
+			for {
+				data := make([]byte, 32<<10)
+				n, err := from.Read(data)
+				if err != nil {
+					return
+				}
+				if now := time.Now(); left.Before(now) {
+					left = now
+				}
+				left = left.Add(time.Duration(n) * time.Second / time.Duration(perSecond))
+				queue <- parcel{data[:n], left.Add(delay)}
+			}
+		}()
+		go func() {
+			for p := range queue {
+				time.Sleep(time.Until(p.due))
+				if _, err := to.Write(p.data); err != nil {
+					from.Close()
+				}
+			}
+			to.Close()
+		}()
+	}
+	carry(there, across)
+	carry(across, there)
+	return a, b
+}
+
 func appendChunk(b []byte, number uint64, data []byte) []byte {
-	b = binary.BigEndian.AppendUint64(b, number<<16|uint64(len(data)))
-	return append(b, data...)
+	return append(appendChunkHeader(b, number, len(data)), data...)
 }
 
 func TestBondWithAForeignPeerSaysSo(t *testing.T) {
@@ -221,11 +304,17 @@ func TestBondWithAForeignPeerSaysSo(t *testing.T) {
 }
 
 func TestChunksThatCannotBeEndTheBond(t *testing.T) {
+	var beyond []byte
+	for number := range uint64((maxHeld + bondWindow) / maxChunk) {
+		beyond = appendChunk(beyond, number+1, make([]byte, maxChunk))
+	}
 	for name, said := range map[string][]byte{
-		"empty":    appendChunk(nil, 0, nil),
-		"too long": appendChunk(nil, 0, make([]byte, maxChunk+1)),
-		"twice":    appendChunk(appendChunk(nil, 1, []byte("a")), 1, []byte("b")),
-		"backward": appendChunk(appendChunk(nil, 2, []byte("a")), 1, []byte("b")),
+		"acknowledgement of nothing": appendChunk(nil, 0, nil),
+		"acknowledgement too early":  appendChunk(nil, 1, nil),
+		"beyond the window":          beyond,
+		"too long":                   appendChunk(nil, 0, make([]byte, maxChunk+1)),
+		"twice":                      appendChunk(appendChunk(nil, 1, []byte("a")), 1, []byte("b")),
+		"backward":                   appendChunk(appendChunk(nil, 2, []byte("a")), 1, []byte("b")),
 	} {
 		a, b := mustPipe(t)
 		bond := newBond(newBondID(), func() {})
