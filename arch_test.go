@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"internal/testnet": {"internal/netns"},
 	"internal/testrun": {},
 	"bench":            {"*"},
+	"bench/cluster":    {},
 }
 
 // homes lists the only packages that may import a heavy module.

@@ -109,6 +109,7 @@ func (b *bystander) handler() http.Handler {
 		b.since, b.stats = time.Now(), stats{By: map[string]int{}}
 	})
 	mux.HandleFunc("/ask", ask)
+	mux.HandleFunc("/load", serveLoad)
 	return mux
 }
 

@@ -3,7 +3,9 @@
 //
 //	shop serve NAME :8080       GET / says who answered; also /healthz, /env?name=, /bytes?n=, POST /sink
 //	shop bystander URL :8081    sends requests to URL for ever; GET /stats says how they went since GET /reset,
-//	                            GET /ask?url=&header= sends one
+//	                            GET /ask?url=&header= sends one,
+//	                            GET /load?url=&header=&body=&workers=&for=&most= as many as it can.
+//	                            Without a URL it sends only what it is asked for
 package main
 
 import (
@@ -35,7 +37,9 @@ func main() {
 		handler = shop(os.Args[2])
 	case "bystander":
 		b := newBystander(os.Args[2])
-		go b.run()
+		if b.url != "" {
+			go b.run()
+		}
 		handler = b.handler()
 	default:
 		log.Fatalf("unknown command %q", os.Args[1])
