@@ -16,7 +16,7 @@ import (
 
 const (
 	// pipes of one carrier. One carries about 64 KiB per round trip; the ones of exec each cost a process beside the target.
-	forwardPipes = 8
+	forwardPipes = 12
 	execPipes    = 4
 
 	// openTime is for one carrier. An agent that listens answers in five round trips.
