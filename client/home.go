@@ -119,6 +119,20 @@ func (s *Session) Names(ctx context.Context) (names Names, err error) {
 	return names, err
 }
 
+// Ports are those that the pod at home declares: none where it declares none, and on this host. A port that is not among
+// them may be served as well.
+func (s *Session) Ports() []uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.home == nil {
+		return nil
+	}
+	if at, ok := s.home.replica.place.(*pod); ok {
+		return at.ports()
+	}
+	return nil
+}
+
 // A Conn is a connection in the target: one that the local process made, or one that came for it.
 type Conn interface {
 	net.Conn

@@ -120,6 +120,21 @@ func (p *pod) update(now cluster.Pod) {
 	}
 }
 
+// ports are those that the pod declares, whichever container serves them.
+func (p *pod) ports() (declared []uint16) {
+	now := p.current()
+	if now.Pod == nil {
+		return nil
+	}
+	for _, c := range slices.Concat(now.Pod.Spec.InitContainers, now.Pod.Spec.Containers) {
+		for _, port := range c.Ports {
+			declared = append(declared, uint16(port.ContainerPort))
+		}
+	}
+	slices.Sort(declared)
+	return slices.Compact(declared)
+}
+
 func (p *pod) ready() <-chan struct{} { return p.isReady }
 
 func (p *pod) current() cluster.Pod {

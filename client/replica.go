@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/magpie-k8s/magpie/client/agentpod"
+	"github.com/magpie-k8s/magpie/client/cluster"
 	"github.com/magpie-k8s/magpie/wire"
 )
 
@@ -178,6 +179,9 @@ func (r *replica) introduce(l *link) {
 	where := r.place.String()
 	if where == "" {
 		where = l.hello.Target.GetName()
+	}
+	if where == cluster.KindNone {
+		where = "no pod"
 	}
 	r.session.cfg.Step("agent", fmt.Sprintf("stands beside %s, process %d", where, l.hello.AgentPid))
 	for _, m := range l.hello.Target.GetMissing() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,6 +48,9 @@ func (p *pod) Listen(ctx context.Context, port uint16) (layer.Listener, error) {
 	}
 	p.claims.Add(1)
 	p.steps.ready(p, claim)
+	if declared := p.session.Ports(); len(declared) > 0 && !slices.Contains(declared, port) {
+		p.steps.undeclared(p.target, port, declared)
+	}
 	return listener{claim}, nil
 }
 

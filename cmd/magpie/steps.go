@@ -59,6 +59,12 @@ func (s *steps) unclaimed(p *pod, port uint16) {
 	s.note("port %d of %s stays with the original: without --steal, %s is heard on this machine only (mirroring is not in this version)", port, p.target, p.command)
 }
 
+// undeclared tells of a port that is perhaps another than was meant: that of the Service, or one for debugging.
+func (s *steps) undeclared(target string, port uint16, declared []uint16) {
+	theirs := strings.Trim(fmt.Sprint(declared), "[]")
+	s.note("%s declares no port %d, but %s: does anybody send requests there? A Service's targetPort counts, not its port", target, port, theirs)
+}
+
 // refused tells why a port could not be claimed. The command sees the errno only.
 func (s *steps) refused(err error) {
 	s.line("refused", err.Error())

@@ -146,4 +146,5 @@ func TestListenersOfTheCommandAreClaimedWhereTheyListen(t *testing.T) {
 	if err != nil || a.By != "mine" {
 		t.Errorf("a port that the original does not have: %+v, %v", a, err)
 	}
+	m.WaitFor(t, "deploy/shop declares no port 9090, but 8080")
 }
