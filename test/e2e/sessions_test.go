@@ -74,23 +74,28 @@ func TestAnybodyMayStopASession(t *testing.T) {
 	s.mustBeUnharmed(t, 0)
 }
 
+// TestEventsTellOfASessionOnce on each pod: that it has started, and that it has ended.
 func TestEventsTellOfASessionOnce(t *testing.T) {
-	s, dev := openShop(t, 1), newDeveloper(t)
+	s, dev := openShop(t, 2), newDeveloper(t)
+	pods := s.pods(t)
 	dev.steal(t, s, "me").Stop(t)
-	pod := s.pods(t)[0]
-	for _, reason := range []string{"MagpieSessionStarted", "MagpieSessionEnded"} {
-		within(t, soon, func() error {
-			notes := strings.TrimSpace(mustKubectl(t, "-n", s.namespace, "get", "events", "--field-selector", "reason="+reason+",involvedObject.name="+pod, "-o", "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}"))
-			if notes == "" || strings.Contains(notes, "\n") || !strings.Contains(notes, "8080") {
-				return fmt.Errorf("events %s: %q", reason, notes)
-			}
-			return nil
-		})
+	for _, pod := range pods {
+		for _, reason := range []string{"MagpieSessionStarted", "MagpieSessionEnded"} {
+			within(t, soon, func() error {
+				notes := strings.TrimSpace(mustKubectl(t, "-n", s.namespace, "get", "events", "--field-selector", "reason="+reason+",involvedObject.name="+pod, "-o", "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}"))
+				if notes == "" || strings.Contains(notes, "\n") || !strings.Contains(notes, `8080 with header("x-user: me")`) || !strings.Contains(notes, "dev@") {
+					return fmt.Errorf("events %s: %q", reason, notes)
+				}
+				return nil
+			})
+		}
 	}
 	mustLeaveNothing(t, s.namespace, soon)
 	time.Sleep(time.Second) // for an event too many
-	all := mustKubectl(t, "-n", s.namespace, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", "name")
-	if n := strings.Count(all, "\n"); n > 12 {
-		t.Errorf("%d events on the pod:\n%s", n, all)
+	for _, pod := range pods {
+		all := mustKubectl(t, "-n", s.namespace, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", "name")
+		if n := strings.Count(all, "\n"); n > 12 {
+			t.Errorf("%d events on the pod:\n%s", n, all)
+		}
 	}
 }
