@@ -8,7 +8,7 @@ ifneq ($(shell id -u),0)
 TEST_EXEC := -exec '$(CURDIR)/test/as-root'
 endif
 
-.PHONY: help build demo test lint bench cluster cluster-down e2e generate check-generated clean
+.PHONY: help build demo test lint bench cluster cluster-down e2e bench-cluster generate check-generated clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,9 @@ e2e: build ## all tests in the cluster, which is left up
 	@test/packages e2e
 	$(GO) -C test/cluster test $(TEST_EXEC) -tags e2e -count 1 -timeout 15m .
 	$(GO) test $(TEST_EXEC) -tags e2e -count 1 -timeout 40m ./test/e2e
+
+bench-cluster: build cluster ## speed over a long way, start and cost in the cluster
+	$(GO) run -buildvcs=false ./bench/cluster
 
 generate: ## BPF objects, wire messages
 	@test/packages lint
