@@ -57,7 +57,7 @@ func parse(name string) (kind, rest string, err error) {
 	case rest == "":
 		return "", "", &Error{fmt.Sprintf("target %q: it has no name", name), syscall.EINVAL, grammar}
 	case slices.Contains(clusterKinds, kind):
-		return "", "", &Error{fmt.Sprintf("target %q: kind %q is not supported yet", name, kind), syscall.EOPNOTSUPP, grammar}
+		return "", "", &Error{fmt.Sprintf("target %q: an agent stands beside one container, not beside a %s", name, kind), syscall.EOPNOTSUPP, grammar}
 	}
 	hint := grammar
 	if near := nearest.Word(kind, []string{kindNetns, kindPID, kindContainer}); near != "" {

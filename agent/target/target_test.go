@@ -404,7 +404,7 @@ func TestWrongTargetIsExplained(t *testing.T) {
 		{"nets/shop", `target "nets/shop": there is no kind "nets"`, "did you mean netns/shop?", syscall.EINVAL},
 		{"pdi/1", `target "pdi/1": there is no kind "pdi"`, "did you mean pid/1?", syscall.EINVAL},
 		{"planet/mars", `target "planet/mars": there is no kind "planet"`, grammar, syscall.EINVAL},
-		{"deploy/shop", `target "deploy/shop": kind "deploy" is not supported yet`, grammar, syscall.EOPNOTSUPP},
+		{"deploy/shop", `target "deploy/shop": an agent stands beside one container, not beside a deploy`, grammar, syscall.EOPNOTSUPP},
 		{"pid/shop", `target pid/shop: "shop" is not a process id`, "a target is written pid/4711", syscall.EINVAL},
 		{"pid/-1", `target pid/-1: "-1" is not a process id`, "a target is written pid/4711", syscall.EINVAL},
 		{"pid/" + gone, "target pid/" + gone + ": no such process", "pgrep -a NAME lists processes with their ids", syscall.ESRCH},
