@@ -114,24 +114,7 @@ func startOriginal(tb testing.TB, target *testnet.Host, port string) {
 
 // ask sends a request from the client's namespace over a connection of its own.
 func ask(from *testnet.Host, addr, header string) (string, error) {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
-		err = from.NS.Do(func() error { c, err = net.DialTimeout(network, addr, patience); return err })
-		return c, err
-	}}
-	req, err := http.NewRequest("GET", "http://"+addr+"/", nil)
-	if err != nil {
-		return "", err
-	}
-	if name, value, ok := strings.Cut(header, ": "); ok {
-		req.Header.Set(name, value)
-	}
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return string(body), err
+	return from.Get("http://"+addr+"/", header)
 }
 
 func expect(tb testing.TB, from *testnet.Host, addr, header, by string) {

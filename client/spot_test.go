@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -191,25 +189,8 @@ func (p *spot) sessions(tb testing.TB) int {
 
 // ask sends a request to the replica's target, over a connection of its own.
 func (p *spot) ask(header string) (string, error) {
-	from, addr := p.net.Client, net.JoinHostPort(p.net.Target.Addr4.String(), "8080")
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
-		err = from.NS.Do(func() error { c, err = net.DialTimeout(network, addr, patience); return err })
-		return c, err
-	}}
-	req, err := http.NewRequest(http.MethodGet, "http://"+addr+"/"+p.name, nil)
-	if err != nil {
-		return "", err
-	}
-	if name, value, ok := strings.Cut(header, ": "); ok {
-		req.Header.Set(name, value)
-	}
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return string(body), err
+	addr := net.JoinHostPort(p.net.Target.Addr4.String(), "8080")
+	return p.net.Client.Get("http://"+addr+"/"+p.name, header)
 }
 
 // expect asks with our header, until it is answered by whom it should.
