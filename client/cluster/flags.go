@@ -42,9 +42,6 @@ func (f *Flags) Contexts() []string {
 	return slices.Sorted(maps.Keys(raw.Contexts))
 }
 
-// SetNamespace is for a namespace that comes from elsewhere than -n.
-func (f *Flags) SetNamespace(name string) { *f.kubectl.Namespace = name }
-
 func (f *Flags) restConfig() (*rest.Config, error) {
 	raw, err := f.kubectl.ToRawKubeConfigLoader().RawConfig()
 	if err != nil {
