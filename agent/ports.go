@@ -108,9 +108,7 @@ func (p *ports) add(h *holding) error {
 	h.remove = at.route.Add(&route.Claim{
 		Session: h.session.name,
 		Filter:  h.filter,
-		Open: func(ctx context.Context, client, local netip.AddrPort) (route.Stream, error) {
-			return h.session.open(ctx, h, client, local)
-		},
+		Open:    func(ctx context.Context, v route.Visit) (route.Stream, error) { return h.session.open(ctx, h, v) },
 		Observe: h.session.observer(h.port),
 	})
 	at.holdings = append(at.holdings, h)

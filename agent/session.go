@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -155,13 +154,13 @@ func (s *session) letGo(id uint64) *holding {
 
 // open hands a client's connection to the local process, over the carrier whose turn it is. It does not wait for
 // the process to accept: round trips are what users feel.
-func (s *session) open(ctx context.Context, h *holding, client, local netip.AddrPort) (route.Stream, error) {
+func (s *session) open(ctx context.Context, h *holding, v route.Visit) (route.Stream, error) {
 	c := s.pick()
 	if c == nil {
 		return nil, syscall.ECONNREFUSED
 	}
 	return c.Open(ctx, &wire.Open{What: &wire.Open_Incoming{Incoming: &wire.Incoming{
-		Claim: h.id, Client: wire.AddressOf(client), Local: wire.AddressOf(local),
+		Claim: h.id, Client: wire.AddressOf(v.Client), Local: wire.AddressOf(v.Local),
 	}}})
 }
 

@@ -36,6 +36,7 @@ type conn struct {
 	port          *Port
 	client        *socket
 	remote, local netip.AddrPort
+	dialOriginal  func(ctx context.Context) (net.Conn, error)
 	relays        sync.WaitGroup
 
 	// The request side's own.
@@ -114,7 +115,7 @@ func (c *conn) hear() error {
 func (c *conn) open(ctx context.Context) error {
 	claims := c.port.now()
 	if len(claims.whole) > 0 {
-		if p, err := c.connect(ctx, claims.whole[0]); err == nil {
+		if p, err := c.connect(ctx, claims.whole[0], Raw); err == nil {
 			c.mu.Lock()
 			c.base, c.turn = p.claim, p
 			if len(claims.filtered) == 0 {

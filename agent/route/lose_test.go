@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -14,25 +13,25 @@ import (
 )
 
 func TestWhoCannotAnswerLosesTheRequest(t *testing.T) {
-	closing := func(after string) func(testing.TB) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
-		return func(tb testing.TB) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
+	closing := func(after string) func(testing.TB) func(context.Context, Visit) (Stream, error) {
+		return func(tb testing.TB) func(context.Context, Visit) (Stream, error) {
 			return dialLocal(mustListen(tb, func(ctx context.Context, conn net.Conn) { expect(tb, conn, after) }))
 		}
 	}
-	late := func(errno error, after int) func(testing.TB) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
-		return func(testing.TB) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
+	late := func(errno error, after int) func(testing.TB) func(context.Context, Visit) (Stream, error) {
+		return func(testing.TB) func(context.Context, Visit) (Stream, error) {
 			return endsLate(errno, after)
 		}
 	}
-	never := func(testing.TB) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
-		return func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
+	never := func(testing.TB) func(context.Context, Visit) (Stream, error) {
+		return func(context.Context, Visit) (Stream, error) {
 			return nil, syscall.ECONNREFUSED
 		}
 	}
 	long := strings.Repeat("x", 1<<20)
 	fits := strings.Repeat("x", 30<<10)
 	for name, c := range map[string]struct {
-		open   func(testing.TB) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error)
+		open   func(testing.TB) func(context.Context, Visit) (Stream, error)
 		method string
 		body   string
 		status int
@@ -172,7 +171,7 @@ func TestPartiesThatHaveGoneAreForgotten(t *testing.T) {
 	defer c.close()
 	e := &claim{Claim: &Claim{Open: dialLocal(mustListen(t, once("", "")))}}
 	for range 20 {
-		p, err := c.stream(t.Context(), e)
+		p, err := c.stream(t.Context(), e, HTTP1)
 		if err != nil {
 			t.Fatal(err)
 		}

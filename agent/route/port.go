@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,6 +18,22 @@ type Stream interface {
 	CloseWrite() error
 }
 
+// A Protocol is what is spoken on a stream.
+type Protocol uint8
+
+const (
+	Raw   Protocol = iota // anything: nobody looked
+	HTTP1                 // requests as in RFC 9112
+	HTTP2                 // frames as in RFC 9113, from the client's preface on
+)
+
+// A Visit is what a stream to a local process is opened for.
+type Visit struct {
+	Client, Local netip.AddrPort       // who connected, and what it dialled
+	Protocol      Protocol             // that we shall speak
+	TLS           *tls.ConnectionState // what client and agent agreed on; nil: the connection is not encrypted
+}
+
 // A Claim is a session's wish for the requests, or the connections, of one port.
 type Claim struct {
 	Session string
@@ -26,7 +43,10 @@ type Claim struct {
 
 	// Open connects to the local process for one client connection. It may return before the local process has accepted;
 	// the first Read of the stream then yields the errno. The stream is closed by us.
-	Open func(ctx context.Context, client, local netip.AddrPort) (Stream, error)
+	Open func(ctx context.Context, v Visit) (Stream, error)
+
+	// Sealed, if not nil, is told of each connection that a filter cannot look into, because it is TLS. It must not block.
+	Sealed func()
 
 	// Observe, if not nil, is told of every exchange on the port, whoever answered. It must not block.
 	Observe func(Exchange)

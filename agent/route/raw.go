@@ -27,7 +27,7 @@ func (c *conn) toBase(ctx context.Context) error {
 	if err := c.await(func() bool { return c.turn.asked.n == 0 && !c.closing }); err != nil {
 		return err
 	}
-	p, err := c.stream(ctx, c.base)
+	p, err := c.stream(ctx, c.base, Raw)
 	if err != nil {
 		return c.toOriginal(ctx)
 	}

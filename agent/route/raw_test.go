@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -232,8 +231,8 @@ func TestUnfilteredClaimHasWholeConnections(t *testing.T) {
 }
 
 func TestRefusedConnectionGoesToTheOriginalWhole(t *testing.T) {
-	for name, open := range map[string]func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error){
-		"at once": func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
+	for name, open := range map[string]func(context.Context, Visit) (Stream, error){
+		"at once": func(context.Context, Visit) (Stream, error) {
 			return nil, syscall.ECONNREFUSED
 		},
 		"late": endsLate(syscall.ECONNREFUSED, 3),

@@ -11,7 +11,7 @@ var errOutOfTurn = errors.New("spoke out of turn")
 // dial connects to the original and relays what it says.
 func (c *conn) dial(ctx context.Context, p *party) {
 	defer c.relays.Done()
-	upstream, err := c.proxy.config.DialOriginal(ctx, c.remote, c.local)
+	upstream, err := c.dialOriginal(ctx)
 	c.mu.Lock()
 	if err == nil {
 		p.socket = newSocket(upstream, &c.proxy.memory)

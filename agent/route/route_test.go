@@ -133,8 +133,8 @@ func (s *stage) claim(session, expr, addr string) (remove func()) {
 	return s.port.Add(&Claim{Session: session, Filter: mustFilter(s.tb, expr), Open: dialLocal(addr)})
 }
 
-func dialLocal(addr string) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
-	return func(ctx context.Context, _, _ netip.AddrPort) (Stream, error) {
+func dialLocal(addr string) func(context.Context, Visit) (Stream, error) {
+	return func(ctx context.Context, _ Visit) (Stream, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return nil, err
@@ -145,8 +145,8 @@ func dialLocal(addr string) func(context.Context, netip.AddrPort, netip.AddrPort
 
 // endsLate is an Open that seems to succeed: the errno comes with the first Read, as it does through a tunnel, once that many
 // bytes were written.
-func endsLate(errno error, after int) func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
-	return func(context.Context, netip.AddrPort, netip.AddrPort) (Stream, error) {
+func endsLate(errno error, after int) func(context.Context, Visit) (Stream, error) {
+	return func(context.Context, Visit) (Stream, error) {
 		near, far := net.Pipe()
 		s := &lateStream{Conn: near, errno: errno, wrote: make(chan struct{})}
 		go s.swallow(far, after)

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -32,8 +33,11 @@ func newSocket(conn net.Conn, m *memory) *socket {
 	return s
 }
 
-// tcpOf looks into a connection that only adds to its end, as tls.Conn lets one do.
+// tcpOf looks into a connection that only adds to its end. One that is encrypted does more.
 func tcpOf(conn net.Conn) *net.TCPConn {
+	if _, encrypted := conn.(*tls.Conn); encrypted {
+		return nil
+	}
 	if inner, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = inner.NetConn()
 	}
@@ -104,8 +108,18 @@ func (s *socket) closeWrite() {
 func (s *socket) reset() {
 	if s.tcp != nil {
 		_ = s.tcp.SetLinger(0)
+	} else if encrypted, ok := s.Conn.(*tls.Conn); ok {
+		abort(encrypted.NetConn())
 	} else if stream, ok := s.Conn.(interface{ Reset(errno syscall.Errno) }); ok {
 		stream.Reset(syscall.ECONNRESET)
 	}
 	_ = s.Close()
+}
+
+// abort resets what carries an encrypted connection: close would say a proper goodbye first.
+func abort(carrier net.Conn) {
+	if tcp := tcpOf(carrier); tcp != nil {
+		_ = tcp.SetLinger(0)
+	}
+	_ = carrier.Close()
 }

@@ -2,16 +2,27 @@ package route
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 )
 
 // connect opens a stream to the session of a claim. Its relay is not started.
-func (c *conn) connect(ctx context.Context, e *claim) (*party, error) {
-	s, err := e.Open(ctx, c.remote, c.local)
+func (c *conn) connect(ctx context.Context, e *claim, speak Protocol) (*party, error) {
+	s, err := e.Open(ctx, c.visit(speak))
 	if err != nil {
 		return nil, err
 	}
 	return &party{claim: e, socket: newSocket(s, &c.proxy.memory), ready: true}, nil
+}
+
+// visit is what a stream is opened for on this connection.
+func (c *conn) visit(speak Protocol) Visit {
+	v := Visit{Client: c.remote, Local: c.local, Protocol: speak}
+	if client, ok := c.client.Conn.(*tls.Conn); ok {
+		state := client.ConnectionState()
+		v.TLS = &state
+	}
+	return v
 }
 
 // start lets p be heard.
@@ -29,7 +40,7 @@ func (c *conn) start(p *party) error {
 }
 
 // stream returns the open stream of a claim, or a new one. Streams that have ended or whose claim is gone are closed here.
-func (c *conn) stream(ctx context.Context, e *claim) (*party, error) {
+func (c *conn) stream(ctx context.Context, e *claim, speak Protocol) (*party, error) {
 	var found *party
 	var closed []*party
 	c.mu.Lock()
@@ -55,7 +66,7 @@ func (c *conn) stream(ctx context.Context, e *claim) (*party, error) {
 	if found != nil {
 		return found, nil
 	}
-	p, err := c.connect(ctx, e)
+	p, err := c.connect(ctx, e, speak)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +101,7 @@ func (c *conn) steal(ctx context.Context, e *claim) error {
 	if !ok {
 		return c.giveRaw(ctx) // Nothing was sent yet.
 	}
-	p, err := c.stream(ctx, e)
+	p, err := c.stream(ctx, e, HTTP1)
 	if err != nil {
 		return c.loseUnsent(ctx, t)
 	}
@@ -108,7 +119,7 @@ func (c *conn) steal(ctx context.Context, e *claim) error {
 			return c.lose(ctx, p, t)
 		}
 		c.cancel(p)
-		next, err := c.stream(ctx, e)
+		next, err := c.stream(ctx, e, HTTP1)
 		if err != nil {
 			return c.lose(ctx, p, t)
 		}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -144,9 +143,9 @@ func TestOneStreamPerSessionIsReused(t *testing.T) {
 	var opened atomic.Int64
 	addr := mustHTTP(t, answering("me"))
 	s := mustStage(t, mustHTTP(t, answering("original")), 0)
-	s.port.Add(&Claim{Session: "me", Filter: mustFilter(t, mine), Open: func(ctx context.Context, a, b netip.AddrPort) (Stream, error) {
+	s.port.Add(&Claim{Session: "me", Filter: mustFilter(t, mine), Open: func(ctx context.Context, v Visit) (Stream, error) {
 		opened.Add(1)
-		return dialLocal(addr)(ctx, a, b)
+		return dialLocal(addr)(ctx, v)
 	}})
 	conn := mustDial(t, s.addr)
 	r := bufio.NewReader(conn)
