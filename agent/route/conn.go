@@ -70,6 +70,7 @@ type conn struct {
 func newConn(p *Proxy, nc net.Conn, port *Port) *conn {
 	c := &conn{proxy: p, port: port, client: newSocket(nc, &p.memory)}
 	c.remote, c.local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+	c.dialOriginal = func(ctx context.Context) (net.Conn, error) { return p.config.DialOriginal(ctx, c.remote, c.local) }
 	c.change.L = &c.mu
 	return c
 }

@@ -48,18 +48,19 @@ func (p *Proxy) Connections() int {
 // Serve lets the claims of port and the original answer on client, and closes it. It returns when the connection is finished,
 // or soon after ctx is done, which resets it.
 func (p *Proxy) Serve(ctx context.Context, client net.Conn, port *Port) {
-	remote, local := addrPort(client.RemoteAddr()), addrPort(client.LocalAddr())
-	p.ServeWith(ctx, client, port, func(ctx context.Context) (net.Conn, error) {
-		return p.config.DialOriginal(ctx, remote, local)
-	})
+	p.serve(ctx, newConn(p, client, port))
 }
 
 // ServeWith is Serve for a client whose way to the original is its own: a *tls.Conn, whose original wants TLS too. dial may be
 // called more than once.
 func (p *Proxy) ServeWith(ctx context.Context, client net.Conn, port *Port, dial func(ctx context.Context) (net.Conn, error)) {
-	ctx, cancel := context.WithCancel(ctx)
 	c := newConn(p, client, port)
 	c.dialOriginal = dial
+	p.serve(ctx, c)
+}
+
+func (p *Proxy) serve(ctx context.Context, c *conn) {
+	ctx, cancel := context.WithCancel(ctx)
 	p.enter(c)
 	defer p.exit(c)
 	stop := context.AfterFunc(ctx, c.abort)
