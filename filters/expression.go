@@ -15,6 +15,7 @@ const (
 	kindHeader = "header"
 	kindPath   = "path"
 	kindMethod = "method"
+	kindBody   = "body"
 	kindFilter = "filter"
 )
 

@@ -1,5 +1,6 @@
-// Package filters is the language in which a session says which requests are its own: by a header line, the path or the method,
-// joined with and, or, not. It never sees a body, and it never changes what it is asked about. docs/FILTERS.md is for users.
+// Package filters is the language in which a session says which requests are its own: by a header line, the path, the method or
+// a JSON body, joined with and, or, not. It never reads a body itself, and it never changes what it is asked about.
+// docs/FILTERS.md is for users.
 package filters
 
 import "slices"
@@ -9,6 +10,10 @@ type Request struct {
 	Method []byte
 	Path   []byte // the request target as sent, with its query, without blanks and control bytes
 	Fields []Field
+
+	// Body is the whole content, without transfer coding, once BodyKnown is set. A request that has none has an empty one.
+	Body      []byte
+	BodyKnown bool
 }
 
 // A Field is one header line as sent: Name is a token, Value has neither white space around it nor control bytes in it.
@@ -20,11 +25,22 @@ type Field struct {
 // allowed at all, means that there is no filter.
 type Filter struct {
 	root node
+	body bool // some part looks at bodies
 }
 
-// A node is one of *header, *path, *method, and, or, not.
+// A Verdict is what a filter says of a request.
+type Verdict uint8
+
+// The verdicts. The zero value is the one that does no harm.
+const (
+	No        Verdict = iota // the filter does not choose the request
+	Yes                      // it does
+	NeedsBody                // that depends on a body which is not known
+)
+
+// A node is one of *header, *path, *method, *body, and, or, not. It judges by the head alone where doc is nil.
 type node interface {
-	matches(r *Request) bool
+	judge(r *Request, doc *document) Verdict
 }
 
 type (
@@ -53,11 +69,34 @@ func Method(expr string) (*Filter, error) {
 	return wrap(m, err)
 }
 
+// Body chooses requests whose body is JSON with a value that is selected by a JSONPath and covered by an expression, in any case:
+// `$.user.id: me`. One of several selected values is enough. Errors are of type *SyntaxError.
+func Body(expr string) (*Filter, error) {
+	b, err := newBody(expr)
+	return wrap(b, err)
+}
+
 func wrap(n node, err error) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Filter{root: n}, nil
+	return newFilter(n), nil
+}
+
+func newFilter(root node) *Filter { return &Filter{root: root, body: looksAtBody(root)} }
+
+func looksAtBody(n node) bool {
+	switch n := n.(type) {
+	case *body:
+		return true
+	case and:
+		return slices.ContainsFunc(n, looksAtBody)
+	case or:
+		return slices.ContainsFunc(n, looksAtBody)
+	case not:
+		return looksAtBody(n.part)
+	}
+	return false
 }
 
 // All chooses the requests that each of the parts chooses. There must be one, and none may be nil.
@@ -67,7 +106,7 @@ func All(parts ...*Filter) *Filter {
 	for i, p := range parts {
 		nodes[i] = p.root
 	}
-	return &Filter{root: joinAnd(nodes)}
+	return newFilter(joinAnd(nodes))
 }
 
 // Any chooses the requests that at least one of the parts chooses. There must be one, and none may be nil.
@@ -76,11 +115,11 @@ func Any(parts ...*Filter) *Filter {
 	for i, p := range parts {
 		nodes[i] = p.root
 	}
-	return &Filter{root: joinOr(nodes)}
+	return newFilter(joinOr(nodes))
 }
 
 // Not chooses the requests that f, which must not be nil, does not choose.
-func Not(f *Filter) *Filter { return &Filter{root: invert(f.root)} }
+func Not(f *Filter) *Filter { return newFilter(invert(f.root)) }
 
 // joinAnd keeps the tree flat, so that a filter and its text say the same in the same shape.
 func joinAnd(parts []node) node {
@@ -125,21 +164,68 @@ func invert(n node) node {
 	return not{n}
 }
 
-// Matches reports whether the filter chooses the request. It does not allocate, save that an expression that needs the whole of
-// a line in one piece fills a buffer that it keeps.
-func (f *Filter) Matches(r *Request) bool { return f.root.matches(r) }
+// Matches reports whether the filter chooses the request, by what is known of it: where that depends on a body that is not known,
+// it does not.
+func (f *Filter) Matches(r *Request) bool { return f.Judge(r) == Yes }
 
-func (n and) matches(r *Request) bool {
+// Judge says whether the filter chooses the request. By the head alone, if the head decides: NeedsBody means that it does not, and
+// that the body is not known. It does not allocate unless it looks at a body, save that an expression that needs the whole of a
+// line in one piece fills a buffer that it keeps.
+func (f *Filter) Judge(r *Request) Verdict {
+	v := f.root.judge(r, nil)
+	if v != NeedsBody || !r.BodyKnown {
+		return v
+	}
+	doc := readDocument(r.Body)
+	defer doc.forget()
+	if f.root.judge(r, doc) == Yes {
+		return Yes
+	}
+	return No // also where a body is too much work: the request passes
+}
+
+// NeedsBody reports whether any part of the filter looks at bodies.
+func (f *Filter) NeedsBody() bool { return f.body }
+
+func decided(chosen bool) Verdict {
+	if chosen {
+		return Yes
+	}
+	return No
+}
+
+func (n and) judge(r *Request, doc *document) Verdict {
+	all := Yes
 	for _, p := range n {
-		if !p.matches(r) {
-			return false
+		switch p.judge(r, doc) {
+		case No:
+			return No
+		case NeedsBody:
+			all = NeedsBody
 		}
 	}
-	return true
+	return all
 }
 
-func (n or) matches(r *Request) bool {
-	return slices.ContainsFunc(n, func(p node) bool { return p.matches(r) })
+func (n or) judge(r *Request, doc *document) Verdict {
+	some := No
+	for _, p := range n {
+		switch p.judge(r, doc) {
+		case Yes:
+			return Yes
+		case NeedsBody:
+			some = NeedsBody
+		}
+	}
+	return some
 }
 
-func (n not) matches(r *Request) bool { return !n.part.matches(r) }
+func (n not) judge(r *Request, doc *document) Verdict {
+	switch n.part.judge(r, doc) {
+	case No:
+		return Yes
+	case Yes:
+		return No
+	}
+	return NeedsBody
+}

@@ -94,6 +94,8 @@ func isAnything(re *syntax.Regexp) bool {
 	return re.Op == syntax.OpStar && (re.Sub[0].Op == syntax.OpAnyChar || re.Sub[0].Op == syntax.OpAnyCharNotNL)
 }
 
+func (h *header) judge(r *Request, _ *document) Verdict { return decided(h.matches(r)) }
+
 func (h *header) matches(r *Request) bool {
 	for i := range r.Fields {
 		if h.matchesField(&r.Fields[i]) {

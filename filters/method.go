@@ -48,6 +48,8 @@ func newMethodStart(s start) methodStart {
 	return m
 }
 
+func (m *method) judge(r *Request, _ *document) Verdict { return decided(m.matches(r)) }
+
 func (m *method) matches(r *Request) bool {
 	undecided := false
 	for i := range m.starts {

@@ -50,6 +50,8 @@ func newPathStart(s start) pathStart {
 	return p
 }
 
+func (p *path) judge(r *Request, _ *document) Verdict { return decided(p.matches(r)) }
+
 func (p *path) matches(r *Request) bool {
 	undecided := false
 	for i := range p.starts {

@@ -39,7 +39,7 @@ func Parse(s string) (*Filter, error) {
 	if p.blank(); p.at < len(s) {
 		return nil, p.unexpected()
 	}
-	return &Filter{root: root}, nil
+	return newFilter(root), nil
 }
 
 // A parser reads one text from left to right. Its methods stand where a part may begin, blanks before it included.
