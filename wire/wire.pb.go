@@ -176,6 +176,109 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{2}
 }
 
+type LocalProtocol int32
+
+const (
+	// LOCAL_PROTOCOL_UNSPECIFIED is what the client speaks, in TLS if it speaks TLS.
+	LocalProtocol_LOCAL_PROTOCOL_UNSPECIFIED LocalProtocol = 0
+	LocalProtocol_LOCAL_PROTOCOL_HTTP1       LocalProtocol = 1
+	LocalProtocol_LOCAL_PROTOCOL_HTTP2       LocalProtocol = 2
+	// LOCAL_PROTOCOL_TLS is what the client speaks, in TLS.
+	LocalProtocol_LOCAL_PROTOCOL_TLS LocalProtocol = 3
+)
+
+// Enum value maps for LocalProtocol.
+var (
+	LocalProtocol_name = map[int32]string{
+		0: "LOCAL_PROTOCOL_UNSPECIFIED",
+		1: "LOCAL_PROTOCOL_HTTP1",
+		2: "LOCAL_PROTOCOL_HTTP2",
+		3: "LOCAL_PROTOCOL_TLS",
+	}
+	LocalProtocol_value = map[string]int32{
+		"LOCAL_PROTOCOL_UNSPECIFIED": 0,
+		"LOCAL_PROTOCOL_HTTP1":       1,
+		"LOCAL_PROTOCOL_HTTP2":       2,
+		"LOCAL_PROTOCOL_TLS":         3,
+	}
+)
+
+func (x LocalProtocol) Enum() *LocalProtocol {
+	p := new(LocalProtocol)
+	*p = x
+	return p
+}
+
+func (x LocalProtocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LocalProtocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[3].Descriptor()
+}
+
+func (LocalProtocol) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[3]
+}
+
+func (x LocalProtocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LocalProtocol.Descriptor instead.
+func (LocalProtocol) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{3}
+}
+
+type ClientAuth int32
+
+const (
+	ClientAuth_CLIENT_AUTH_NONE    ClientAuth = 0
+	ClientAuth_CLIENT_AUTH_REQUEST ClientAuth = 1
+	ClientAuth_CLIENT_AUTH_REQUIRE ClientAuth = 2
+)
+
+// Enum value maps for ClientAuth.
+var (
+	ClientAuth_name = map[int32]string{
+		0: "CLIENT_AUTH_NONE",
+		1: "CLIENT_AUTH_REQUEST",
+		2: "CLIENT_AUTH_REQUIRE",
+	}
+	ClientAuth_value = map[string]int32{
+		"CLIENT_AUTH_NONE":    0,
+		"CLIENT_AUTH_REQUEST": 1,
+		"CLIENT_AUTH_REQUIRE": 2,
+	}
+)
+
+func (x ClientAuth) Enum() *ClientAuth {
+	p := new(ClientAuth)
+	*p = x
+	return p
+}
+
+func (x ClientAuth) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClientAuth) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[4].Descriptor()
+}
+
+func (ClientAuth) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[4]
+}
+
+func (x ClientAuth) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClientAuth.Descriptor instead.
+func (ClientAuth) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
 // Open is the first message of every stream but the ends stream, from the side that opened it.
 type Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -186,6 +289,7 @@ type Open struct {
 	//	*Open_Incoming
 	//	*Open_Watch
 	//	*Open_Farewell
+	//	*Open_Notice
 	What          isOpen_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -273,6 +377,15 @@ func (x *Open) GetFarewell() *Farewell {
 	return nil
 }
 
+func (x *Open) GetNotice() *Notice {
+	if x != nil {
+		if x, ok := x.What.(*Open_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
 type isOpen_What interface {
 	isOpen_What()
 }
@@ -297,6 +410,10 @@ type Open_Farewell struct {
 	Farewell *Farewell `protobuf:"bytes,5,opt,name=farewell,proto3,oneof"`
 }
 
+type Open_Notice struct {
+	Notice *Notice `protobuf:"bytes,6,opt,name=notice,proto3,oneof"`
+}
+
 func (*Open_Calls) isOpen_What() {}
 
 func (*Open_Connect) isOpen_What() {}
@@ -306,6 +423,8 @@ func (*Open_Incoming) isOpen_What() {}
 func (*Open_Watch) isOpen_What() {}
 
 func (*Open_Farewell) isOpen_What() {}
+
+func (*Open_Notice) isOpen_What() {}
 
 // Calls: the client opens a stream that carries ttrpc for the service Agent.
 type Calls struct {
@@ -402,8 +521,10 @@ type Incoming struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Claim uint64                 `protobuf:"varint,1,opt,name=claim,proto3" json:"claim,omitempty"`
 	// client is who connected, local is what it dialled.
-	Client        *Address `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
-	Local         *Address `protobuf:"bytes,3,opt,name=local,proto3" json:"local,omitempty"`
+	Client *Address `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Local  *Address `protobuf:"bytes,3,opt,name=local,proto3" json:"local,omitempty"`
+	// tls is set when the local process is to be spoken to in TLS: the client shakes hands with it.
+	Tls           *TlsHello `protobuf:"bytes,4,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -459,6 +580,67 @@ func (x *Incoming) GetLocal() *Address {
 	return nil
 }
 
+func (x *Incoming) GetTls() *TlsHello {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// TlsHello is what the client said when it began TLS with the agent, as far as the local process shall hear it.
+type TlsHello struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ServerName string                 `protobuf:"bytes,1,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// protocols are for ALPN, one or none: what will be spoken.
+	Protocols     []string `protobuf:"bytes,2,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TlsHello) Reset() {
+	*x = TlsHello{}
+	mi := &file_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TlsHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TlsHello) ProtoMessage() {}
+
+func (x *TlsHello) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TlsHello.ProtoReflect.Descriptor instead.
+func (*TlsHello) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TlsHello) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *TlsHello) GetProtocols() []string {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
 // Watch: the client wants an Exchange for each request on the ports that it claims, until it closes the stream.
 type Watch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -468,7 +650,7 @@ type Watch struct {
 
 func (x *Watch) Reset() {
 	*x = Watch{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +662,7 @@ func (x *Watch) String() string {
 func (*Watch) ProtoMessage() {}
 
 func (x *Watch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +675,7 @@ func (x *Watch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watch.ProtoReflect.Descriptor instead.
 func (*Watch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 // Farewell: the agent ends the session. Nothing follows Opened.
@@ -508,7 +690,7 @@ type Farewell struct {
 
 func (x *Farewell) Reset() {
 	*x = Farewell{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +702,7 @@ func (x *Farewell) String() string {
 func (*Farewell) ProtoMessage() {}
 
 func (x *Farewell) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +715,7 @@ func (x *Farewell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Farewell.ProtoReflect.Descriptor instead.
 func (*Farewell) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Farewell) GetWhy() *Failure {
@@ -550,6 +732,52 @@ func (x *Farewell) GetFinal() bool {
 	return false
 }
 
+// Notice: something that the developer should know and that ends nothing. Nothing follows Opened.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// what is one line of cause and one of hint; its errno means nothing.
+	What          *Failure `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_wire_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Notice) GetWhat() *Failure {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
 // Opened is the first message of the answering side of a stream.
 type Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -563,7 +791,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +803,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +816,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Opened) GetFailure() *Failure {
@@ -618,7 +846,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +858,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +871,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *End) GetStream() uint32 {
@@ -680,7 +908,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +920,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +933,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Address) GetIp() []byte {
@@ -741,7 +969,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +981,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +994,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Failure) GetErrno() int32 {
@@ -808,7 +1036,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +1048,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +1061,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HelloRequest) GetVersion() string {
@@ -893,7 +1121,7 @@ type Who struct {
 
 func (x *Who) Reset() {
 	*x = Who{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1133,7 @@ func (x *Who) String() string {
 func (*Who) ProtoMessage() {}
 
 func (x *Who) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1146,7 @@ func (x *Who) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Who.ProtoReflect.Descriptor instead.
 func (*Who) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Who) GetUser() string {
@@ -972,7 +1200,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1212,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1225,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HelloResponse) GetVersion() string {
@@ -1057,7 +1285,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1297,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1310,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Target) GetName() string {
@@ -1131,7 +1359,7 @@ type Missing struct {
 
 func (x *Missing) Reset() {
 	*x = Missing{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1371,7 @@ func (x *Missing) String() string {
 func (*Missing) ProtoMessage() {}
 
 func (x *Missing) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1384,7 @@ func (x *Missing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Missing.ProtoReflect.Descriptor instead.
 func (*Missing) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Missing) GetFeature() string {
@@ -1188,7 +1416,7 @@ type EnvironmentRequest struct {
 
 func (x *EnvironmentRequest) Reset() {
 	*x = EnvironmentRequest{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1428,7 @@ func (x *EnvironmentRequest) String() string {
 func (*EnvironmentRequest) ProtoMessage() {}
 
 func (x *EnvironmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1441,7 @@ func (x *EnvironmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentRequest.ProtoReflect.Descriptor instead.
 func (*EnvironmentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 type EnvironmentResponse struct {
@@ -1226,7 +1454,7 @@ type EnvironmentResponse struct {
 
 func (x *EnvironmentResponse) Reset() {
 	*x = EnvironmentResponse{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1466,7 @@ func (x *EnvironmentResponse) String() string {
 func (*EnvironmentResponse) ProtoMessage() {}
 
 func (x *EnvironmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1479,7 @@ func (x *EnvironmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvironmentResponse.ProtoReflect.Descriptor instead.
 func (*EnvironmentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EnvironmentResponse) GetVariables() [][]byte {
@@ -1269,7 +1497,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1509,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1522,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 type NamesResponse struct {
@@ -1309,7 +1537,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1549,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1562,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NamesResponse) GetResolvConf() []byte {
@@ -1370,14 +1598,22 @@ type ClaimRequest struct {
 	Port  uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
 	Mode  Mode                   `protobuf:"varint,2,opt,name=mode,proto3,enum=magpie.wire.v1.Mode" json:"mode,omitempty"`
 	// filter is the textual form of package filters; empty: whole connections.
-	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// local is what the local process speaks.
+	Local LocalProtocol `protobuf:"varint,4,opt,name=local,proto3,enum=magpie.wire.v1.LocalProtocol" json:"local,omitempty"`
+	// tls lets the agent end TLS on this port, so that the filter can look inside; unset: TLS passes.
+	Tls *Tls `protobuf:"bytes,5,opt,name=tls,proto3" json:"tls,omitempty"`
+	// flush closes the connections that are older than the claim, one by one, as they fall idle.
+	Flush bool `protobuf:"varint,6,opt,name=flush,proto3" json:"flush,omitempty"`
+	// likely_tls: the port's name or number says so. The agent asks the original before it answers.
+	LikelyTls     bool `protobuf:"varint,7,opt,name=likely_tls,json=likelyTls,proto3" json:"likely_tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1625,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1638,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimRequest) GetPort() uint32 {
@@ -1426,6 +1662,229 @@ func (x *ClaimRequest) GetFilter() string {
 	return ""
 }
 
+func (x *ClaimRequest) GetLocal() LocalProtocol {
+	if x != nil {
+		return x.Local
+	}
+	return LocalProtocol_LOCAL_PROTOCOL_UNSPECIFIED
+}
+
+func (x *ClaimRequest) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *ClaimRequest) GetFlush() bool {
+	if x != nil {
+		return x.Flush
+	}
+	return false
+}
+
+func (x *ClaimRequest) GetLikelyTls() bool {
+	if x != nil {
+		return x.LikelyTls
+	}
+	return false
+}
+
+// Tls is how the agent takes the original's place on a port.
+type Tls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// own is what it shows to clients.
+	Own     *Certificate `protobuf:"bytes,1,opt,name=own,proto3" json:"own,omitempty"`
+	Clients ClientAuth   `protobuf:"varint,2,opt,name=clients,proto3,enum=magpie.wire.v1.ClientAuth" json:"clients,omitempty"`
+	// client_ca verifies certificates of clients.
+	ClientCa *Pem `protobuf:"bytes,3,opt,name=client_ca,json=clientCa,proto3" json:"client_ca,omitempty"`
+	// original is what it shows to the original, if that asks.
+	Original *Certificate `protobuf:"bytes,4,opt,name=original,proto3" json:"original,omitempty"`
+	// original_ca verifies the original; unset: nobody does.
+	OriginalCa *Pem `protobuf:"bytes,5,opt,name=original_ca,json=originalCa,proto3" json:"original_ca,omitempty"`
+	// original_name is the name that the original's certificate must have; empty: the one that the client asked for.
+	OriginalName  string `protobuf:"bytes,6,opt,name=original_name,json=originalName,proto3" json:"original_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tls) Reset() {
+	*x = Tls{}
+	mi := &file_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tls) ProtoMessage() {}
+
+func (x *Tls) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tls.ProtoReflect.Descriptor instead.
+func (*Tls) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Tls) GetOwn() *Certificate {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+func (x *Tls) GetClients() ClientAuth {
+	if x != nil {
+		return x.Clients
+	}
+	return ClientAuth_CLIENT_AUTH_NONE
+}
+
+func (x *Tls) GetClientCa() *Pem {
+	if x != nil {
+		return x.ClientCa
+	}
+	return nil
+}
+
+func (x *Tls) GetOriginal() *Certificate {
+	if x != nil {
+		return x.Original
+	}
+	return nil
+}
+
+func (x *Tls) GetOriginalCa() *Pem {
+	if x != nil {
+		return x.OriginalCa
+	}
+	return nil
+}
+
+func (x *Tls) GetOriginalName() string {
+	if x != nil {
+		return x.OriginalName
+	}
+	return ""
+}
+
+type Certificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         *Pem                   `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
+	Key           *Pem                   `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Certificate) Reset() {
+	*x = Certificate{}
+	mi := &file_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Certificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Certificate) ProtoMessage() {}
+
+func (x *Certificate) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
+func (*Certificate) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Certificate) GetChain() *Pem {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Certificate) GetKey() *Pem {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// Pem is a file of the target, or its content.
+type Pem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pem) Reset() {
+	*x = Pem{}
+	mi := &file_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pem) ProtoMessage() {}
+
+func (x *Pem) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pem.ProtoReflect.Descriptor instead.
+func (*Pem) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Pem) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Pem) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 type ClaimResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Outcome:
@@ -1439,7 +1898,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1910,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1923,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ClaimResponse) GetOutcome() isClaimResponse_Outcome {
@@ -1513,13 +1972,17 @@ type Claimed struct {
 	Claim uint64                 `protobuf:"varint,1,opt,name=claim,proto3" json:"claim,omitempty"`
 	// self_test_micros is how long the agent's own connection took to meet itself.
 	SelfTestMicros uint64 `protobuf:"varint,2,opt,name=self_test_micros,json=selfTestMicros,proto3" json:"self_test_micros,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// older counts the connections to the port that were open before the claim: they do not pass through the agent.
+	Older uint32 `protobuf:"varint,3,opt,name=older,proto3" json:"older,omitempty"`
+	// sealed: the original speaks TLS there, and the agent was not told how to look inside.
+	Sealed        bool `protobuf:"varint,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Claimed) Reset() {
 	*x = Claimed{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1994,7 @@ func (x *Claimed) String() string {
 func (*Claimed) ProtoMessage() {}
 
 func (x *Claimed) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +2007,7 @@ func (x *Claimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claimed.ProtoReflect.Descriptor instead.
 func (*Claimed) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Claimed) GetClaim() uint64 {
@@ -1561,6 +2024,20 @@ func (x *Claimed) GetSelfTestMicros() uint64 {
 	return 0
 }
 
+func (x *Claimed) GetOlder() uint32 {
+	if x != nil {
+		return x.Older
+	}
+	return 0
+}
+
+func (x *Claimed) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
+}
+
 // Conflict: another session holds requests that this claim wants.
 type Conflict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1572,7 +2049,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +2061,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +2074,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Conflict) GetHolder() *Session {
@@ -1626,7 +2103,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +2115,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +2128,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Session) GetName() string {
@@ -1694,7 +2171,7 @@ type Holding struct {
 
 func (x *Holding) Reset() {
 	*x = Holding{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +2183,7 @@ func (x *Holding) String() string {
 func (*Holding) ProtoMessage() {}
 
 func (x *Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +2196,7 @@ func (x *Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holding.ProtoReflect.Descriptor instead.
 func (*Holding) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Holding) GetPort() uint32 {
@@ -1759,7 +2236,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +2248,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +2261,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReleaseRequest) GetClaim() uint64 {
@@ -1802,7 +2279,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2291,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2304,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 type ListenersRequest struct {
@@ -1838,7 +2315,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2327,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2340,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 type ListenersResponse struct {
@@ -1876,7 +2353,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2365,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2378,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListenersResponse) GetAddresses() []*Address {
@@ -1919,7 +2396,7 @@ type SessionsRequest struct {
 
 func (x *SessionsRequest) Reset() {
 	*x = SessionsRequest{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2408,7 @@ func (x *SessionsRequest) String() string {
 func (*SessionsRequest) ProtoMessage() {}
 
 func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2421,7 @@ func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
 func (*SessionsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 type SessionsResponse struct {
@@ -1956,7 +2433,7 @@ type SessionsResponse struct {
 
 func (x *SessionsResponse) Reset() {
 	*x = SessionsResponse{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2445,7 @@ func (x *SessionsResponse) String() string {
 func (*SessionsResponse) ProtoMessage() {}
 
 func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2458,7 @@ func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsResponse.ProtoReflect.Descriptor instead.
 func (*SessionsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SessionsResponse) GetSessions() []*Session {
@@ -1999,7 +2476,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2488,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2501,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 type LeaveResponse struct {
@@ -2038,7 +2515,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2527,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2540,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LeaveResponse) GetLast() bool {
@@ -2086,7 +2563,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2575,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2588,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StopRequest) GetId() string {
@@ -2137,7 +2614,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2626,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2639,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StopResponse) GetStopped() uint32 {
@@ -2180,7 +2657,7 @@ type InspectRequest struct {
 
 func (x *InspectRequest) Reset() {
 	*x = InspectRequest{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2669,7 @@ func (x *InspectRequest) String() string {
 func (*InspectRequest) ProtoMessage() {}
 
 func (x *InspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2682,7 @@ func (x *InspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
 func (*InspectRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 type InspectResponse struct {
@@ -2225,7 +2702,7 @@ type InspectResponse struct {
 
 func (x *InspectResponse) Reset() {
 	*x = InspectResponse{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2714,7 @@ func (x *InspectResponse) String() string {
 func (*InspectResponse) ProtoMessage() {}
 
 func (x *InspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2727,7 @@ func (x *InspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectResponse.ProtoReflect.Descriptor instead.
 func (*InspectResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InspectResponse) GetKernel() string {
@@ -2301,7 +2778,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2790,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2803,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Feature) GetName() string {
@@ -2378,7 +2855,7 @@ type Exchange struct {
 
 func (x *Exchange) Reset() {
 	*x = Exchange{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2867,7 @@ func (x *Exchange) String() string {
 func (*Exchange) ProtoMessage() {}
 
 func (x *Exchange) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2880,7 @@ func (x *Exchange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exchange.ProtoReflect.Descriptor instead.
 func (*Exchange) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Exchange) GetSession() string {
@@ -2474,26 +2951,34 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0emagpie.wire.v1\"\x91\x02\n" +
+	"wire.proto\x12\x0emagpie.wire.v1\"\xc3\x02\n" +
 	"\x04Open\x12-\n" +
 	"\x05calls\x18\x01 \x01(\v2\x15.magpie.wire.v1.CallsH\x00R\x05calls\x123\n" +
 	"\aconnect\x18\x02 \x01(\v2\x17.magpie.wire.v1.ConnectH\x00R\aconnect\x126\n" +
 	"\bincoming\x18\x03 \x01(\v2\x18.magpie.wire.v1.IncomingH\x00R\bincoming\x12-\n" +
 	"\x05watch\x18\x04 \x01(\v2\x15.magpie.wire.v1.WatchH\x00R\x05watch\x126\n" +
-	"\bfarewell\x18\x05 \x01(\v2\x18.magpie.wire.v1.FarewellH\x00R\bfarewellB\x06\n" +
+	"\bfarewell\x18\x05 \x01(\v2\x18.magpie.wire.v1.FarewellH\x00R\bfarewell\x120\n" +
+	"\x06notice\x18\x06 \x01(\v2\x16.magpie.wire.v1.NoticeH\x00R\x06noticeB\x06\n" +
 	"\x04what\"\a\n" +
 	"\x05Calls\"e\n" +
 	"\aConnect\x121\n" +
 	"\anetwork\x18\x01 \x01(\x0e2\x17.magpie.wire.v1.NetworkR\anetwork\x12'\n" +
-	"\x02to\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x02to\"\x80\x01\n" +
+	"\x02to\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x02to\"\xac\x01\n" +
 	"\bIncoming\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\x04R\x05claim\x12/\n" +
 	"\x06client\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x06client\x12-\n" +
-	"\x05local\x18\x03 \x01(\v2\x17.magpie.wire.v1.AddressR\x05local\"\a\n" +
+	"\x05local\x18\x03 \x01(\v2\x17.magpie.wire.v1.AddressR\x05local\x12*\n" +
+	"\x03tls\x18\x04 \x01(\v2\x18.magpie.wire.v1.TlsHelloR\x03tls\"I\n" +
+	"\bTlsHello\x12\x1f\n" +
+	"\vserver_name\x18\x01 \x01(\tR\n" +
+	"serverName\x12\x1c\n" +
+	"\tprotocols\x18\x02 \x03(\tR\tprotocols\"\a\n" +
 	"\x05Watch\"K\n" +
 	"\bFarewell\x12)\n" +
 	"\x03why\x18\x01 \x01(\v2\x17.magpie.wire.v1.FailureR\x03why\x12\x14\n" +
-	"\x05final\x18\x02 \x01(\bR\x05final\"j\n" +
+	"\x05final\x18\x02 \x01(\bR\x05final\"5\n" +
+	"\x06Notice\x12+\n" +
+	"\x04what\x18\x01 \x01(\v2\x17.magpie.wire.v1.FailureR\x04what\"j\n" +
 	"\x06Opened\x121\n" +
 	"\afailure\x18\x01 \x01(\v2\x17.magpie.wire.v1.FailureR\afailure\x12-\n" +
 	"\x05local\x18\x02 \x01(\v2\x17.magpie.wire.v1.AddressR\x05local\"`\n" +
@@ -2548,18 +3033,39 @@ const file_wire_proto_rawDesc = "" +
 	"resolvConf\x12\x14\n" +
 	"\x05hosts\x18\x02 \x01(\fR\x05hosts\x12#\n" +
 	"\rnsswitch_conf\x18\x03 \x01(\fR\fnsswitchConf\x12\x1a\n" +
-	"\bhostname\x18\x04 \x01(\tR\bhostname\"d\n" +
+	"\bhostname\x18\x04 \x01(\tR\bhostname\"\xf5\x01\n" +
 	"\fClaimRequest\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12(\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x14.magpie.wire.v1.ModeR\x04mode\x12\x16\n" +
-	"\x06filter\x18\x03 \x01(\tR\x06filter\"\x87\x01\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x123\n" +
+	"\x05local\x18\x04 \x01(\x0e2\x1d.magpie.wire.v1.LocalProtocolR\x05local\x12%\n" +
+	"\x03tls\x18\x05 \x01(\v2\x13.magpie.wire.v1.TlsR\x03tls\x12\x14\n" +
+	"\x05flush\x18\x06 \x01(\bR\x05flush\x12\x1d\n" +
+	"\n" +
+	"likely_tls\x18\a \x01(\bR\tlikelyTls\"\xb0\x02\n" +
+	"\x03Tls\x12-\n" +
+	"\x03own\x18\x01 \x01(\v2\x1b.magpie.wire.v1.CertificateR\x03own\x124\n" +
+	"\aclients\x18\x02 \x01(\x0e2\x1a.magpie.wire.v1.ClientAuthR\aclients\x120\n" +
+	"\tclient_ca\x18\x03 \x01(\v2\x13.magpie.wire.v1.PemR\bclientCa\x127\n" +
+	"\boriginal\x18\x04 \x01(\v2\x1b.magpie.wire.v1.CertificateR\boriginal\x124\n" +
+	"\voriginal_ca\x18\x05 \x01(\v2\x13.magpie.wire.v1.PemR\n" +
+	"originalCa\x12#\n" +
+	"\roriginal_name\x18\x06 \x01(\tR\foriginalName\"_\n" +
+	"\vCertificate\x12)\n" +
+	"\x05chain\x18\x01 \x01(\v2\x13.magpie.wire.v1.PemR\x05chain\x12%\n" +
+	"\x03key\x18\x02 \x01(\v2\x13.magpie.wire.v1.PemR\x03key\"3\n" +
+	"\x03Pem\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x87\x01\n" +
 	"\rClaimResponse\x123\n" +
 	"\aclaimed\x18\x01 \x01(\v2\x17.magpie.wire.v1.ClaimedH\x00R\aclaimed\x126\n" +
 	"\bconflict\x18\x02 \x01(\v2\x18.magpie.wire.v1.ConflictH\x00R\bconflictB\t\n" +
-	"\aoutcome\"I\n" +
+	"\aoutcome\"w\n" +
 	"\aClaimed\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\x04R\x05claim\x12(\n" +
-	"\x10self_test_micros\x18\x02 \x01(\x04R\x0eselfTestMicros\"h\n" +
+	"\x10self_test_micros\x18\x02 \x01(\x04R\x0eselfTestMicros\x12\x14\n" +
+	"\x05older\x18\x03 \x01(\rR\x05older\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\bR\x06sealed\"h\n" +
 	"\bConflict\x12/\n" +
 	"\x06holder\x18\x01 \x01(\v2\x17.magpie.wire.v1.SessionR\x06holder\x12+\n" +
 	"\x04held\x18\x02 \x01(\v2\x17.magpie.wire.v1.HoldingR\x04held\"\xa3\x01\n" +
@@ -2625,7 +3131,17 @@ const file_wire_proto_rawDesc = "" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"MODE_STEAL\x10\x01\x12\x0f\n" +
-	"\vMODE_MIRROR\x10\x022\xf3\x05\n" +
+	"\vMODE_MIRROR\x10\x02*{\n" +
+	"\rLocalProtocol\x12\x1e\n" +
+	"\x1aLOCAL_PROTOCOL_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14LOCAL_PROTOCOL_HTTP1\x10\x01\x12\x18\n" +
+	"\x14LOCAL_PROTOCOL_HTTP2\x10\x02\x12\x16\n" +
+	"\x12LOCAL_PROTOCOL_TLS\x10\x03*T\n" +
+	"\n" +
+	"ClientAuth\x12\x14\n" +
+	"\x10CLIENT_AUTH_NONE\x10\x00\x12\x17\n" +
+	"\x13CLIENT_AUTH_REQUEST\x10\x01\x12\x17\n" +
+	"\x13CLIENT_AUTH_REQUIRE\x10\x022\xf3\x05\n" +
 	"\x05Agent\x12D\n" +
 	"\x05Hello\x12\x1c.magpie.wire.v1.HelloRequest\x1a\x1d.magpie.wire.v1.HelloResponse\x12V\n" +
 	"\vEnvironment\x12\".magpie.wire.v1.EnvironmentRequest\x1a#.magpie.wire.v1.EnvironmentResponse\x12D\n" +
@@ -2650,109 +3166,128 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_wire_proto_goTypes = []any{
 	(Network)(0),                // 0: magpie.wire.v1.Network
 	(EndKind)(0),                // 1: magpie.wire.v1.EndKind
 	(Mode)(0),                   // 2: magpie.wire.v1.Mode
-	(*Open)(nil),                // 3: magpie.wire.v1.Open
-	(*Calls)(nil),               // 4: magpie.wire.v1.Calls
-	(*Connect)(nil),             // 5: magpie.wire.v1.Connect
-	(*Incoming)(nil),            // 6: magpie.wire.v1.Incoming
-	(*Watch)(nil),               // 7: magpie.wire.v1.Watch
-	(*Farewell)(nil),            // 8: magpie.wire.v1.Farewell
-	(*Opened)(nil),              // 9: magpie.wire.v1.Opened
-	(*End)(nil),                 // 10: magpie.wire.v1.End
-	(*Address)(nil),             // 11: magpie.wire.v1.Address
-	(*Failure)(nil),             // 12: magpie.wire.v1.Failure
-	(*HelloRequest)(nil),        // 13: magpie.wire.v1.HelloRequest
-	(*Who)(nil),                 // 14: magpie.wire.v1.Who
-	(*HelloResponse)(nil),       // 15: magpie.wire.v1.HelloResponse
-	(*Target)(nil),              // 16: magpie.wire.v1.Target
-	(*Missing)(nil),             // 17: magpie.wire.v1.Missing
-	(*EnvironmentRequest)(nil),  // 18: magpie.wire.v1.EnvironmentRequest
-	(*EnvironmentResponse)(nil), // 19: magpie.wire.v1.EnvironmentResponse
-	(*NamesRequest)(nil),        // 20: magpie.wire.v1.NamesRequest
-	(*NamesResponse)(nil),       // 21: magpie.wire.v1.NamesResponse
-	(*ClaimRequest)(nil),        // 22: magpie.wire.v1.ClaimRequest
-	(*ClaimResponse)(nil),       // 23: magpie.wire.v1.ClaimResponse
-	(*Claimed)(nil),             // 24: magpie.wire.v1.Claimed
-	(*Conflict)(nil),            // 25: magpie.wire.v1.Conflict
-	(*Session)(nil),             // 26: magpie.wire.v1.Session
-	(*Holding)(nil),             // 27: magpie.wire.v1.Holding
-	(*ReleaseRequest)(nil),      // 28: magpie.wire.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),     // 29: magpie.wire.v1.ReleaseResponse
-	(*ListenersRequest)(nil),    // 30: magpie.wire.v1.ListenersRequest
-	(*ListenersResponse)(nil),   // 31: magpie.wire.v1.ListenersResponse
-	(*SessionsRequest)(nil),     // 32: magpie.wire.v1.SessionsRequest
-	(*SessionsResponse)(nil),    // 33: magpie.wire.v1.SessionsResponse
-	(*LeaveRequest)(nil),        // 34: magpie.wire.v1.LeaveRequest
-	(*LeaveResponse)(nil),       // 35: magpie.wire.v1.LeaveResponse
-	(*StopRequest)(nil),         // 36: magpie.wire.v1.StopRequest
-	(*StopResponse)(nil),        // 37: magpie.wire.v1.StopResponse
-	(*InspectRequest)(nil),      // 38: magpie.wire.v1.InspectRequest
-	(*InspectResponse)(nil),     // 39: magpie.wire.v1.InspectResponse
-	(*Feature)(nil),             // 40: magpie.wire.v1.Feature
-	(*Exchange)(nil),            // 41: magpie.wire.v1.Exchange
+	(LocalProtocol)(0),          // 3: magpie.wire.v1.LocalProtocol
+	(ClientAuth)(0),             // 4: magpie.wire.v1.ClientAuth
+	(*Open)(nil),                // 5: magpie.wire.v1.Open
+	(*Calls)(nil),               // 6: magpie.wire.v1.Calls
+	(*Connect)(nil),             // 7: magpie.wire.v1.Connect
+	(*Incoming)(nil),            // 8: magpie.wire.v1.Incoming
+	(*TlsHello)(nil),            // 9: magpie.wire.v1.TlsHello
+	(*Watch)(nil),               // 10: magpie.wire.v1.Watch
+	(*Farewell)(nil),            // 11: magpie.wire.v1.Farewell
+	(*Notice)(nil),              // 12: magpie.wire.v1.Notice
+	(*Opened)(nil),              // 13: magpie.wire.v1.Opened
+	(*End)(nil),                 // 14: magpie.wire.v1.End
+	(*Address)(nil),             // 15: magpie.wire.v1.Address
+	(*Failure)(nil),             // 16: magpie.wire.v1.Failure
+	(*HelloRequest)(nil),        // 17: magpie.wire.v1.HelloRequest
+	(*Who)(nil),                 // 18: magpie.wire.v1.Who
+	(*HelloResponse)(nil),       // 19: magpie.wire.v1.HelloResponse
+	(*Target)(nil),              // 20: magpie.wire.v1.Target
+	(*Missing)(nil),             // 21: magpie.wire.v1.Missing
+	(*EnvironmentRequest)(nil),  // 22: magpie.wire.v1.EnvironmentRequest
+	(*EnvironmentResponse)(nil), // 23: magpie.wire.v1.EnvironmentResponse
+	(*NamesRequest)(nil),        // 24: magpie.wire.v1.NamesRequest
+	(*NamesResponse)(nil),       // 25: magpie.wire.v1.NamesResponse
+	(*ClaimRequest)(nil),        // 26: magpie.wire.v1.ClaimRequest
+	(*Tls)(nil),                 // 27: magpie.wire.v1.Tls
+	(*Certificate)(nil),         // 28: magpie.wire.v1.Certificate
+	(*Pem)(nil),                 // 29: magpie.wire.v1.Pem
+	(*ClaimResponse)(nil),       // 30: magpie.wire.v1.ClaimResponse
+	(*Claimed)(nil),             // 31: magpie.wire.v1.Claimed
+	(*Conflict)(nil),            // 32: magpie.wire.v1.Conflict
+	(*Session)(nil),             // 33: magpie.wire.v1.Session
+	(*Holding)(nil),             // 34: magpie.wire.v1.Holding
+	(*ReleaseRequest)(nil),      // 35: magpie.wire.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),     // 36: magpie.wire.v1.ReleaseResponse
+	(*ListenersRequest)(nil),    // 37: magpie.wire.v1.ListenersRequest
+	(*ListenersResponse)(nil),   // 38: magpie.wire.v1.ListenersResponse
+	(*SessionsRequest)(nil),     // 39: magpie.wire.v1.SessionsRequest
+	(*SessionsResponse)(nil),    // 40: magpie.wire.v1.SessionsResponse
+	(*LeaveRequest)(nil),        // 41: magpie.wire.v1.LeaveRequest
+	(*LeaveResponse)(nil),       // 42: magpie.wire.v1.LeaveResponse
+	(*StopRequest)(nil),         // 43: magpie.wire.v1.StopRequest
+	(*StopResponse)(nil),        // 44: magpie.wire.v1.StopResponse
+	(*InspectRequest)(nil),      // 45: magpie.wire.v1.InspectRequest
+	(*InspectResponse)(nil),     // 46: magpie.wire.v1.InspectResponse
+	(*Feature)(nil),             // 47: magpie.wire.v1.Feature
+	(*Exchange)(nil),            // 48: magpie.wire.v1.Exchange
 }
 var file_wire_proto_depIdxs = []int32{
-	4,  // 0: magpie.wire.v1.Open.calls:type_name -> magpie.wire.v1.Calls
-	5,  // 1: magpie.wire.v1.Open.connect:type_name -> magpie.wire.v1.Connect
-	6,  // 2: magpie.wire.v1.Open.incoming:type_name -> magpie.wire.v1.Incoming
-	7,  // 3: magpie.wire.v1.Open.watch:type_name -> magpie.wire.v1.Watch
-	8,  // 4: magpie.wire.v1.Open.farewell:type_name -> magpie.wire.v1.Farewell
-	0,  // 5: magpie.wire.v1.Connect.network:type_name -> magpie.wire.v1.Network
-	11, // 6: magpie.wire.v1.Connect.to:type_name -> magpie.wire.v1.Address
-	11, // 7: magpie.wire.v1.Incoming.client:type_name -> magpie.wire.v1.Address
-	11, // 8: magpie.wire.v1.Incoming.local:type_name -> magpie.wire.v1.Address
-	12, // 9: magpie.wire.v1.Farewell.why:type_name -> magpie.wire.v1.Failure
-	12, // 10: magpie.wire.v1.Opened.failure:type_name -> magpie.wire.v1.Failure
-	11, // 11: magpie.wire.v1.Opened.local:type_name -> magpie.wire.v1.Address
-	1,  // 12: magpie.wire.v1.End.kind:type_name -> magpie.wire.v1.EndKind
-	14, // 13: magpie.wire.v1.HelloRequest.who:type_name -> magpie.wire.v1.Who
-	16, // 14: magpie.wire.v1.HelloResponse.target:type_name -> magpie.wire.v1.Target
-	17, // 15: magpie.wire.v1.Target.missing:type_name -> magpie.wire.v1.Missing
-	2,  // 16: magpie.wire.v1.ClaimRequest.mode:type_name -> magpie.wire.v1.Mode
-	24, // 17: magpie.wire.v1.ClaimResponse.claimed:type_name -> magpie.wire.v1.Claimed
-	25, // 18: magpie.wire.v1.ClaimResponse.conflict:type_name -> magpie.wire.v1.Conflict
-	26, // 19: magpie.wire.v1.Conflict.holder:type_name -> magpie.wire.v1.Session
-	27, // 20: magpie.wire.v1.Conflict.held:type_name -> magpie.wire.v1.Holding
-	14, // 21: magpie.wire.v1.Session.who:type_name -> magpie.wire.v1.Who
-	27, // 22: magpie.wire.v1.Session.holdings:type_name -> magpie.wire.v1.Holding
-	2,  // 23: magpie.wire.v1.Holding.mode:type_name -> magpie.wire.v1.Mode
-	11, // 24: magpie.wire.v1.ListenersResponse.addresses:type_name -> magpie.wire.v1.Address
-	26, // 25: magpie.wire.v1.SessionsResponse.sessions:type_name -> magpie.wire.v1.Session
-	14, // 26: magpie.wire.v1.StopRequest.who:type_name -> magpie.wire.v1.Who
-	40, // 27: magpie.wire.v1.InspectResponse.features:type_name -> magpie.wire.v1.Feature
-	11, // 28: magpie.wire.v1.InspectResponse.listeners:type_name -> magpie.wire.v1.Address
-	11, // 29: magpie.wire.v1.Exchange.client:type_name -> magpie.wire.v1.Address
-	11, // 30: magpie.wire.v1.Exchange.local:type_name -> magpie.wire.v1.Address
-	13, // 31: magpie.wire.v1.Agent.Hello:input_type -> magpie.wire.v1.HelloRequest
-	18, // 32: magpie.wire.v1.Agent.Environment:input_type -> magpie.wire.v1.EnvironmentRequest
-	20, // 33: magpie.wire.v1.Agent.Names:input_type -> magpie.wire.v1.NamesRequest
-	22, // 34: magpie.wire.v1.Agent.Claim:input_type -> magpie.wire.v1.ClaimRequest
-	28, // 35: magpie.wire.v1.Agent.Release:input_type -> magpie.wire.v1.ReleaseRequest
-	30, // 36: magpie.wire.v1.Agent.Listeners:input_type -> magpie.wire.v1.ListenersRequest
-	32, // 37: magpie.wire.v1.Agent.Sessions:input_type -> magpie.wire.v1.SessionsRequest
-	34, // 38: magpie.wire.v1.Agent.Leave:input_type -> magpie.wire.v1.LeaveRequest
-	36, // 39: magpie.wire.v1.Agent.Stop:input_type -> magpie.wire.v1.StopRequest
-	38, // 40: magpie.wire.v1.Agent.Inspect:input_type -> magpie.wire.v1.InspectRequest
-	15, // 41: magpie.wire.v1.Agent.Hello:output_type -> magpie.wire.v1.HelloResponse
-	19, // 42: magpie.wire.v1.Agent.Environment:output_type -> magpie.wire.v1.EnvironmentResponse
-	21, // 43: magpie.wire.v1.Agent.Names:output_type -> magpie.wire.v1.NamesResponse
-	23, // 44: magpie.wire.v1.Agent.Claim:output_type -> magpie.wire.v1.ClaimResponse
-	29, // 45: magpie.wire.v1.Agent.Release:output_type -> magpie.wire.v1.ReleaseResponse
-	31, // 46: magpie.wire.v1.Agent.Listeners:output_type -> magpie.wire.v1.ListenersResponse
-	33, // 47: magpie.wire.v1.Agent.Sessions:output_type -> magpie.wire.v1.SessionsResponse
-	35, // 48: magpie.wire.v1.Agent.Leave:output_type -> magpie.wire.v1.LeaveResponse
-	37, // 49: magpie.wire.v1.Agent.Stop:output_type -> magpie.wire.v1.StopResponse
-	39, // 50: magpie.wire.v1.Agent.Inspect:output_type -> magpie.wire.v1.InspectResponse
-	41, // [41:51] is the sub-list for method output_type
-	31, // [31:41] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	6,  // 0: magpie.wire.v1.Open.calls:type_name -> magpie.wire.v1.Calls
+	7,  // 1: magpie.wire.v1.Open.connect:type_name -> magpie.wire.v1.Connect
+	8,  // 2: magpie.wire.v1.Open.incoming:type_name -> magpie.wire.v1.Incoming
+	10, // 3: magpie.wire.v1.Open.watch:type_name -> magpie.wire.v1.Watch
+	11, // 4: magpie.wire.v1.Open.farewell:type_name -> magpie.wire.v1.Farewell
+	12, // 5: magpie.wire.v1.Open.notice:type_name -> magpie.wire.v1.Notice
+	0,  // 6: magpie.wire.v1.Connect.network:type_name -> magpie.wire.v1.Network
+	15, // 7: magpie.wire.v1.Connect.to:type_name -> magpie.wire.v1.Address
+	15, // 8: magpie.wire.v1.Incoming.client:type_name -> magpie.wire.v1.Address
+	15, // 9: magpie.wire.v1.Incoming.local:type_name -> magpie.wire.v1.Address
+	9,  // 10: magpie.wire.v1.Incoming.tls:type_name -> magpie.wire.v1.TlsHello
+	16, // 11: magpie.wire.v1.Farewell.why:type_name -> magpie.wire.v1.Failure
+	16, // 12: magpie.wire.v1.Notice.what:type_name -> magpie.wire.v1.Failure
+	16, // 13: magpie.wire.v1.Opened.failure:type_name -> magpie.wire.v1.Failure
+	15, // 14: magpie.wire.v1.Opened.local:type_name -> magpie.wire.v1.Address
+	1,  // 15: magpie.wire.v1.End.kind:type_name -> magpie.wire.v1.EndKind
+	18, // 16: magpie.wire.v1.HelloRequest.who:type_name -> magpie.wire.v1.Who
+	20, // 17: magpie.wire.v1.HelloResponse.target:type_name -> magpie.wire.v1.Target
+	21, // 18: magpie.wire.v1.Target.missing:type_name -> magpie.wire.v1.Missing
+	2,  // 19: magpie.wire.v1.ClaimRequest.mode:type_name -> magpie.wire.v1.Mode
+	3,  // 20: magpie.wire.v1.ClaimRequest.local:type_name -> magpie.wire.v1.LocalProtocol
+	27, // 21: magpie.wire.v1.ClaimRequest.tls:type_name -> magpie.wire.v1.Tls
+	28, // 22: magpie.wire.v1.Tls.own:type_name -> magpie.wire.v1.Certificate
+	4,  // 23: magpie.wire.v1.Tls.clients:type_name -> magpie.wire.v1.ClientAuth
+	29, // 24: magpie.wire.v1.Tls.client_ca:type_name -> magpie.wire.v1.Pem
+	28, // 25: magpie.wire.v1.Tls.original:type_name -> magpie.wire.v1.Certificate
+	29, // 26: magpie.wire.v1.Tls.original_ca:type_name -> magpie.wire.v1.Pem
+	29, // 27: magpie.wire.v1.Certificate.chain:type_name -> magpie.wire.v1.Pem
+	29, // 28: magpie.wire.v1.Certificate.key:type_name -> magpie.wire.v1.Pem
+	31, // 29: magpie.wire.v1.ClaimResponse.claimed:type_name -> magpie.wire.v1.Claimed
+	32, // 30: magpie.wire.v1.ClaimResponse.conflict:type_name -> magpie.wire.v1.Conflict
+	33, // 31: magpie.wire.v1.Conflict.holder:type_name -> magpie.wire.v1.Session
+	34, // 32: magpie.wire.v1.Conflict.held:type_name -> magpie.wire.v1.Holding
+	18, // 33: magpie.wire.v1.Session.who:type_name -> magpie.wire.v1.Who
+	34, // 34: magpie.wire.v1.Session.holdings:type_name -> magpie.wire.v1.Holding
+	2,  // 35: magpie.wire.v1.Holding.mode:type_name -> magpie.wire.v1.Mode
+	15, // 36: magpie.wire.v1.ListenersResponse.addresses:type_name -> magpie.wire.v1.Address
+	33, // 37: magpie.wire.v1.SessionsResponse.sessions:type_name -> magpie.wire.v1.Session
+	18, // 38: magpie.wire.v1.StopRequest.who:type_name -> magpie.wire.v1.Who
+	47, // 39: magpie.wire.v1.InspectResponse.features:type_name -> magpie.wire.v1.Feature
+	15, // 40: magpie.wire.v1.InspectResponse.listeners:type_name -> magpie.wire.v1.Address
+	15, // 41: magpie.wire.v1.Exchange.client:type_name -> magpie.wire.v1.Address
+	15, // 42: magpie.wire.v1.Exchange.local:type_name -> magpie.wire.v1.Address
+	17, // 43: magpie.wire.v1.Agent.Hello:input_type -> magpie.wire.v1.HelloRequest
+	22, // 44: magpie.wire.v1.Agent.Environment:input_type -> magpie.wire.v1.EnvironmentRequest
+	24, // 45: magpie.wire.v1.Agent.Names:input_type -> magpie.wire.v1.NamesRequest
+	26, // 46: magpie.wire.v1.Agent.Claim:input_type -> magpie.wire.v1.ClaimRequest
+	35, // 47: magpie.wire.v1.Agent.Release:input_type -> magpie.wire.v1.ReleaseRequest
+	37, // 48: magpie.wire.v1.Agent.Listeners:input_type -> magpie.wire.v1.ListenersRequest
+	39, // 49: magpie.wire.v1.Agent.Sessions:input_type -> magpie.wire.v1.SessionsRequest
+	41, // 50: magpie.wire.v1.Agent.Leave:input_type -> magpie.wire.v1.LeaveRequest
+	43, // 51: magpie.wire.v1.Agent.Stop:input_type -> magpie.wire.v1.StopRequest
+	45, // 52: magpie.wire.v1.Agent.Inspect:input_type -> magpie.wire.v1.InspectRequest
+	19, // 53: magpie.wire.v1.Agent.Hello:output_type -> magpie.wire.v1.HelloResponse
+	23, // 54: magpie.wire.v1.Agent.Environment:output_type -> magpie.wire.v1.EnvironmentResponse
+	25, // 55: magpie.wire.v1.Agent.Names:output_type -> magpie.wire.v1.NamesResponse
+	30, // 56: magpie.wire.v1.Agent.Claim:output_type -> magpie.wire.v1.ClaimResponse
+	36, // 57: magpie.wire.v1.Agent.Release:output_type -> magpie.wire.v1.ReleaseResponse
+	38, // 58: magpie.wire.v1.Agent.Listeners:output_type -> magpie.wire.v1.ListenersResponse
+	40, // 59: magpie.wire.v1.Agent.Sessions:output_type -> magpie.wire.v1.SessionsResponse
+	42, // 60: magpie.wire.v1.Agent.Leave:output_type -> magpie.wire.v1.LeaveResponse
+	44, // 61: magpie.wire.v1.Agent.Stop:output_type -> magpie.wire.v1.StopResponse
+	46, // 62: magpie.wire.v1.Agent.Inspect:output_type -> magpie.wire.v1.InspectResponse
+	53, // [53:63] is the sub-list for method output_type
+	43, // [43:53] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2766,8 +3301,9 @@ func file_wire_proto_init() {
 		(*Open_Incoming)(nil),
 		(*Open_Watch)(nil),
 		(*Open_Farewell)(nil),
+		(*Open_Notice)(nil),
 	}
-	file_wire_proto_msgTypes[20].OneofWrappers = []any{
+	file_wire_proto_msgTypes[25].OneofWrappers = []any{
 		(*ClaimResponse_Claimed)(nil),
 		(*ClaimResponse_Conflict)(nil),
 	}
@@ -2776,8 +3312,8 @@ func file_wire_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   39,
+			NumEnums:      5,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
