@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/wire"
 )
 
@@ -30,8 +29,12 @@ type Claim struct {
 	Port  uint16
 	Proof time.Duration // how long a connection of the agent's own took to arrive, on the slowest replica
 
+	// As the replicas found it that answered in time.
+	Older  int  // connections that were open before: their requests stay with the original
+	Sealed bool // the original speaks TLS, and the agents were not told how to look inside
+
 	session *Session
-	filter  string // as text; empty: whole connections
+	wish    Wish
 	waiting chan *wire.Stream
 	over    chan struct{}
 	once    sync.Once
@@ -44,15 +47,11 @@ type Claim struct {
 	err     error // of the release
 }
 
-// Claim asks for requests of a port: those that the filter matches, or, when it is nil, whole connections. It
-// returns when a connection was seen to arrive, on each replica. A refusal because of a colleague is a *Conflict; one
-// replica that refuses is enough.
-func (s *Session) Claim(ctx context.Context, port uint16, filter *filters.Filter) (*Claim, error) {
+// Claim asks for requests of a port. It returns when a connection was seen to arrive, on each replica. A refusal because of
+// a colleague is a *Conflict; one replica that refuses is enough.
+func (s *Session) Claim(ctx context.Context, port uint16, wish Wish) (*Claim, error) {
 	c := &Claim{
-		Port: port, session: s, waiting: make(chan *wire.Stream, maxWaiting), over: make(chan struct{}), stakes: map[*link]*stake{},
-	}
-	if filter != nil {
-		c.filter = filter.String()
+		Port: port, session: s, wish: wish, waiting: make(chan *wire.Stream, maxWaiting), over: make(chan struct{}), stakes: map[*link]*stake{},
 	}
 	for {
 		if _, err := s.homeLink(ctx, nil); err != nil {
@@ -104,6 +103,8 @@ func (c *Claim) stake(ctx context.Context, links []*link) error {
 			}
 			if k.err == nil {
 				c.Proof = max(c.Proof, k.proof)
+				c.Older += k.older
+				c.Sealed = c.Sealed || k.sealed
 				if enough == nil {
 					enough = time.After(slowReplica)
 				}

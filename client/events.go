@@ -79,8 +79,8 @@ func (s *Session) story(verb string) string {
 // tell notes what a claim takes, for the story.
 func (s *Session) tell(c *Claim) {
 	takes := fmt.Sprintf("every connection to port %d", c.Port)
-	if c.filter != "" {
-		takes = fmt.Sprintf("requests to port %d with %s", c.Port, short(c.filter, maxTaken))
+	if f := c.wish.Filter; f != nil {
+		takes = fmt.Sprintf("requests to port %d with %s", c.Port, short(f.String(), maxTaken))
 	}
 	s.mu.Lock()
 	if !slices.Contains(s.takes, takes) && len(s.takes) < maxStory {

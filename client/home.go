@@ -133,6 +133,20 @@ func (s *Session) Ports() []uint16 {
 	return nil
 }
 
+// LikelyTLS reports whether the number of a port, or what the pod at home says of it, promises TLS.
+func (s *Session) LikelyTLS(port uint16) bool {
+	if port%1000 == 443 { // 443, 8443, 9443
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.home == nil {
+		return false
+	}
+	at, ok := s.home.replica.place.(*pod)
+	return ok && at.likelyTLS(port)
+}
+
 // A Conn is a connection in the target: one that the local process made, or one that came for it.
 type Conn interface {
 	net.Conn

@@ -124,6 +124,10 @@ func (l *link) incoming(stream *wire.Stream) {
 		l.farewelled(what.Farewell)
 		_ = stream.Accepted(netip.AddrPort{})
 		l.close()
+	case *wire.Open_Notice:
+		_ = stream.Accepted(netip.AddrPort{})
+		_ = stream.Close()
+		l.replica.session.notice(what.Notice)
 	default:
 		_ = stream.Refuse(&wire.Error{Errno: syscall.EOPNOTSUPP, Cause: fmt.Sprintf("an agent cannot open %T", open.What)})
 	}

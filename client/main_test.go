@@ -96,7 +96,7 @@ func begin(tb testing.TB, f *field, command string) (*Session, *lines) {
 // claim serves what comes with our header.
 func claim(tb testing.TB, s *Session, who string) *Claim {
 	tb.Helper()
-	c, err := s.Claim(tb.Context(), 8080, mine(tb))
+	c, err := s.Claim(tb.Context(), 8080, Wish{Filter: mine(tb)})
 	if err != nil {
 		tb.Fatal(err)
 	}

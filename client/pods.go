@@ -135,6 +135,11 @@ func (p *pod) ports() (declared []uint16) {
 	return slices.Compact(declared)
 }
 
+func (p *pod) likelyTLS(port uint16) bool {
+	now := p.current()
+	return now.Pod != nil && now.PromisesTLS(port)
+}
+
 func (p *pod) ready() <-chan struct{} { return p.isReady }
 
 func (p *pod) current() cluster.Pod {

@@ -224,7 +224,7 @@ func TestAConflictOnOneReplicaReleasesTheOthers(t *testing.T) {
 	theirs, _ := begin(t, newField(b), "./theirs")
 	claim(t, theirs, "theirs")
 	ours, _ := begin(t, newField(a, b), "./ours")
-	_, err := ours.Claim(t.Context(), 8080, mine(t))
+	_, err := ours.Claim(t.Context(), 8080, Wish{Filter: mine(t)})
 	var taken *Conflict
 	if !errors.As(err, &taken) || !strings.Contains(taken.Holder, "./theirs") {
 		t.Fatalf("got %v, want a conflict", err)

@@ -16,9 +16,11 @@ type stake struct {
 	done  chan struct{} // closed when the agent has answered
 
 	// Set before done is closed.
-	id    uint64
-	proof time.Duration
-	err   error
+	id     uint64
+	proof  time.Duration
+	older  int
+	sealed bool
+	err    error
 }
 
 // on returns the claim's stake on a link, which is made if there is none yet; nil when the claim is closed.
@@ -39,7 +41,7 @@ func (c *Claim) on(l *link) *stake {
 
 // make asks the agent, whoever waits for the answer: what is not wanted any more when it comes is released again.
 func (k *stake) make() {
-	k.id, k.proof, k.err = k.link.claim(k.claim)
+	k.err = k.ask()
 	close(k.done)
 	if k.err == nil && k.claim.isClosed() {
 		_ = k.link.release(context.Background(), k.id)
@@ -117,8 +119,13 @@ func (c *Claim) forget(l *link) {
 	delete(c.stakes, l)
 }
 
-// claim makes a claim on this agent and returns when a connection was seen to arrive.
-func (l *link) claim(c *Claim) (id uint64, proof time.Duration, err error) {
+// ask makes the claim on this agent and returns when a connection was seen to arrive.
+func (k *stake) ask() error {
+	l := k.link
+	req, err := l.request(k.claim)
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
 	l.asking++
 	watching := l.watching
@@ -127,19 +134,21 @@ func (l *link) claim(c *Claim) (id uint64, proof time.Duration, err error) {
 	for _, answered := range watching {
 		<-answered
 	}
-	resp, err := l.calls.Claim(context.Background(), &wire.ClaimRequest{Port: uint32(c.Port), Mode: wire.Mode_MODE_STEAL, Filter: c.filter})
+	resp, err := l.calls.Claim(context.Background(), req)
 	if err != nil {
-		return 0, 0, l.explain(err)
+		return l.explain(err)
 	}
 	if taken := resp.GetConflict(); taken != nil {
-		return 0, 0, conflictOf(c.Port, taken)
+		return conflictOf(k.claim.Port, taken)
 	}
 	got := resp.GetClaimed()
 	if got == nil {
-		return 0, 0, &wire.Error{Errno: syscall.EPROTO, Cause: "claim: the agent gave no answer that this client knows"}
+		return &wire.Error{Errno: syscall.EPROTO, Cause: "claim: the agent gave no answer that this client knows"}
 	}
-	l.register(got.Claim, c)
-	return got.Claim, time.Duration(got.SelfTestMicros) * time.Microsecond, nil
+	k.id, k.proof = got.Claim, time.Duration(got.SelfTestMicros)*time.Microsecond
+	k.older, k.sealed = int(got.Older), got.Sealed
+	l.register(got.Claim, k.claim)
+	return nil
 }
 
 // register makes a claim known to incoming connections, those that were faster than the answer included.

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/magpie-k8s/magpie/client"
 	"github.com/magpie-k8s/magpie/client/cluster"
-	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/layer"
 )
 
@@ -54,6 +54,9 @@ Targets:  deploy/NAME  and sts, rs, ds, job, cronjob, rollout, svc: all ready po
 The exit status is the command's. Magpie's own: 2 wrong usage, 125 Magpie could not do its part,
 126 the command cannot be run, 127 the command is not there, 128+N the command died of signal N.`
 
+// localProtocols are the values of --local-protocol, the default first, in the order of client.Protocol.
+var localProtocols = []string{"same", "h1", "h2c", "tls"}
+
 // replicaChoices are the values of --replicas, the default first.
 var replicaChoices = []string{"all", "one"}
 
@@ -67,6 +70,8 @@ type execution struct {
 	verbose  bool
 	linger   time.Duration
 	filters  filterFlags
+	local    string
+	flush    bool
 	env      envFlags
 	agent    agentFlags
 
@@ -93,6 +98,9 @@ func newExec(kubectl *cluster.Flags, stderr io.Writer) *cobra.Command {
 	x.aim.complete(cmd, kubectl)
 	flags.BoolVar(&x.steal, "steal", false, "take the requests; the original does not get them")
 	x.filters.register(flags)
+	flags.StringVar(&x.local, "local-protocol", localProtocols[0], "what the command speaks: the `same` as the client, h1 or h2c (HTTP/1.1 or HTTP/2, not encrypted), or tls")
+	_ = cmd.RegisterFlagCompletionFunc("local-protocol", cobra.FixedCompletions(localProtocols, cobra.ShellCompDirectiveNoFileComp))
+	flags.BoolVar(&x.flush, "flush", false, "close connections that were open before the session, one by one, each when nothing goes over it: clients open new ones")
 	x.env.register(flags)
 	flags.StringVar(&x.replicas, "replicas", replicaChoices[0], "whose requests to take: those of `all` replicas, or of one")
 	_ = cmd.RegisterFlagCompletionFunc("replicas", cobra.FixedCompletions(replicaChoices, cobra.ShellCompDirectiveNoFileComp))
@@ -114,7 +122,7 @@ func commandGiven(cmd *cobra.Command, args []string) error {
 // run does all that can fail for the user's own reasons first, attaches, and runs the command.
 func (x *execution) run(cmd *cobra.Command, args []string) error {
 	ctx := cmd.Context()
-	cfg, filter, err := x.check(cmd, args)
+	cfg, wish, err := x.check(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -141,36 +149,55 @@ func (x *execution) run(cmd *cobra.Command, args []string) error {
 	if calm() { // from here on, signals are the command's
 		return interrupted(attaching, nil)
 	}
-	return x.supervise(ctx, session, steps, filter, layer.Config{
+	return x.supervise(ctx, session, steps, wish, layer.Config{
 		Args: args, Env: env, Files: files,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: x.logger(),
 	})
 }
 
 // check finds what is wrong with the flags and the settings, before anybody is asked for anything.
-func (x *execution) check(cmd *cobra.Command, args []string) (cfg client.Config, filter *filters.Filter, err error) {
+func (x *execution) check(cmd *cobra.Command, args []string) (cfg client.Config, wish client.Wish, err error) {
 	target, inCluster, err := x.aim.resolve(cmd)
 	if err != nil {
-		return cfg, nil, err
+		return cfg, wish, err
 	}
 	x.target = target
 	cfg = client.Config{Target: target, Socket: x.socket, Linger: x.linger, Version: version, Command: args}
 	if err := x.env.check(); err != nil {
-		return cfg, nil, err
+		return cfg, wish, err
 	}
 	if x.linger < 0 {
-		return cfg, nil, usage("as in --linger 30s", "--linger %v: less than nothing", x.linger)
+		return cfg, wish, usage("as in --linger 30s", "--linger %v: less than nothing", x.linger)
 	}
-	if filter, err = x.filters.filter(); err != nil {
-		return cfg, nil, err
+	if wish, err = x.wish(); err != nil {
+		return cfg, wish, err
 	}
-	if filter != nil && !x.steal {
-		return cfg, nil, usage("add --steal: requests that match the filter come to "+args[0]+" alone", "exec: a filter without --steal: mirroring, for which it would be, is not in this version")
+	if wish.Filter != nil && !x.steal {
+		return cfg, wish, usage("add --steal: requests that match the filter come to "+args[0]+" alone", "exec: a filter without --steal: mirroring, for which it would be, is not in this version")
 	}
 	if inCluster {
 		err = x.inCluster(cmd, &cfg)
 	}
-	return cfg, filter, err
+	return cfg, wish, err
+}
+
+// wish is what the flags say about the requests that are ours.
+func (x *execution) wish() (wish client.Wish, err error) {
+	if wish.Filter, err = x.filters.filter(); err != nil {
+		return wish, err
+	}
+	local := slices.Index(localProtocols, x.local)
+	if local < 0 {
+		return wish, usage("there are "+strings.Join(localProtocols, ", "), "--local-protocol %q: unknown", x.local)
+	}
+	wish.Local, wish.Flush = client.Protocol(local), x.flush
+	switch {
+	case wish.Local != client.Same && wish.Filter == nil:
+		return wish, usage("add a filter, as in --http-header-filter 'x-user: me'", "--local-protocol %s: without a filter whole connections are taken, as they are", x.local)
+	case wish.Flush && !x.steal:
+		return wish, usage("add --steal, or leave --flush out", "--flush: nothing is taken, so no connection is in the way")
+	}
+	return wish, nil
 }
 
 // inCluster adds what a target in a cluster needs.
@@ -212,14 +239,14 @@ func (x *execution) world(ctx context.Context, session *client.Session, steps *s
 }
 
 // supervise runs the command under the layer until it ends, or until the session does.
-func (x *execution) supervise(ctx context.Context, session *client.Session, steps *steps, filter *filters.Filter, cfg layer.Config) error {
+func (x *execution) supervise(ctx context.Context, session *client.Session, steps *steps, wish client.Wish, cfg layer.Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		<-session.Done()
 		cancel(session.Err())
 	}()
-	pod := &pod{session: session, filter: filter, steal: x.steal, steps: steps, target: x.target, command: cfg.Args[0]}
+	pod := &pod{session: session, wish: wish, steal: x.steal, steps: steps, target: x.target, command: cfg.Args[0]}
 	if x.verbose {
 		if err := x.watch(ctx, session, steps); err != nil {
 			return err

@@ -13,14 +13,13 @@ import (
 	"syscall"
 
 	"github.com/magpie-k8s/magpie/client"
-	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/layer"
 )
 
 // pod joins the layer with the session: it is what the layer needs, said in the client's words.
 type pod struct {
 	session *client.Session
-	filter  *filters.Filter
+	wish    client.Wish
 	steal   bool // else no port is claimed
 	steps   *steps
 	target  string
@@ -41,7 +40,9 @@ func (p *pod) Listen(ctx context.Context, port uint16) (layer.Listener, error) {
 		p.told.Do(func() { p.steps.unclaimed(p, port) })
 		return &unclaimed{over: make(chan struct{})}, nil
 	}
-	claim, err := p.session.Claim(ctx, port, p.filter)
+	wish := p.wish
+	wish.LikelyTLS = p.session.LikelyTLS(port)
+	claim, err := p.session.Claim(ctx, port, wish)
 	if err != nil {
 		p.steps.refused(err)
 		return nil, errnoOf(err)

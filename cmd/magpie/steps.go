@@ -48,10 +48,32 @@ func (s *steps) part(what, detail string) { s.line("", what+" "+detail) }
 // ready tells that a port is claimed and that connections to it were seen to arrive.
 func (s *steps) ready(p *pod, claim *client.Claim) {
 	what := "every connection comes to " + p.command
-	if p.filter != nil {
-		what = fmt.Sprintf("requests with %s come to %s, all others stay with the original", p.filter, p.command)
+	if p.wish.Filter != nil {
+		what = fmt.Sprintf("requests with %s come to %s, all others stay with the original", p.wish.Filter, p.command)
 	}
 	s.line("ready", fmt.Sprintf("port %d of %s: %s (proved in %s)", claim.Port, p.where(), what, short(claim.Proof)))
+	s.uncovered(p, claim)
+}
+
+// uncovered tells what the claim does not cover.
+func (s *steps) uncovered(p *pod, claim *client.Claim) {
+	if claim.Sealed && p.wish.Filter != nil {
+		s.note("port %d of %s is TLS: a filter cannot look inside, so all requests stay with the original. Name its certificate under tls: in .magpie/magpie.yaml (docs/SETTINGS.md), or leave the filter out", claim.Port, p.target)
+	}
+	switch n := claim.Older; {
+	case n == 0:
+	case p.wish.Flush:
+		s.note("port %d of %s: %s open before: closed one by one, each when nothing goes over it", claim.Port, p.target, connectionsWere(n))
+	default:
+		s.note("port %d of %s: %s open before: their requests stay with the original until their clients close them (--flush closes them)", claim.Port, p.target, connectionsWere(n))
+	}
+}
+
+func connectionsWere(n int) string {
+	if n == 1 {
+		return "1 connection was"
+	}
+	return fmt.Sprintf("%d connections were", n)
 }
 
 // unclaimed tells, once, that nothing is taken.
