@@ -1,0 +1,182 @@
+package interop
+
+import (
+	"encoding/xml"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	// directRuns is how often each test is made without us, to know those that the server itself answers now so, now so.
+	directRuns = 3
+	// moreRuns is how often the direct way is tried for a verdict that it has not shown yet: some tests race with the server's
+	// end of the connection, and lose once in twenty times.
+	moreRuns = 10
+	// leastTests is what h2spec 2.2.1 has: fewer would mean that we read its report wrongly.
+	leastTests = 146
+)
+
+// shards are the sections of h2spec, in parts that run at the same time: most of it is waiting.
+var shards = [][]string{{"generic", "hpack"}, {"http2/3.5", "http2/4.1", "http2/4.2", "http2/4.3", "http2/5"}, {"http2/6", "http2/7", "http2/8"}}
+
+// h2specServers are those that h2spec tries, each listening on the address.
+var h2specServers = map[string]func(port int) []string{
+	"Go": func(port int) []string { return small("http", "original", fmt.Sprintf(":%d", port)) },
+	"nghttpd": func(port int) []string {
+		return []string{"nghttpd", "--no-tls", "--htdocs", "/usr/share/misc", "--workers", "1", strconv.Itoa(port)}
+	},
+}
+
+func TestH2specSeesTheSameThroughAPassedPort(t *testing.T) {
+	t.Parallel()
+	for name, server := range h2specServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.original(t, server(claimed), claimed)
+			s.original(t, server(unclaimed), unclaimed)
+			s.session(t, header(mine), small("http", "local", fmt.Sprintf(":%d", claimed))...)
+			s.compareH2spec(t, nil)
+		})
+	}
+}
+
+// verdicts is what h2spec says of each of its tests.
+type verdicts map[string]string
+
+// compareH2spec fails for each test that has a verdict on the claimed port that it does not get on the other one, unless it
+// is the one expected instead.
+func (s *stage) compareH2spec(tb testing.TB, instead verdicts, flags ...string) {
+	tb.Helper()
+	var direct [directRuns]func() verdicts
+	for i := range direct {
+		direct[i] = s.h2spec(tb, unclaimed, flags...) // all at once, since much of its time is spent waiting
+	}
+	seen := map[string][]string{}
+	for _, run := range direct {
+		note(seen, run())
+	}
+	through := s.h2spec(tb, claimed, flags...)()
+	if len(through) != len(seen) || len(seen) < leastTests {
+		tb.Fatalf("%d tests through us, %d without", len(through), len(seen))
+	}
+	alike := func(test string) bool {
+		return slices.Contains(seen[test], through[test]) || instead[test] == through[test]
+	}
+	different := slices.DeleteFunc(slices.Sorted(maps.Keys(seen)), alike)
+	for n := 0; n < moreRuns && len(different) > 0; n++ {
+		note(seen, s.startH2spec(tb, unclaimed, append(flags, sections(different)...)...)())
+		different = slices.DeleteFunc(different, alike)
+	}
+	for _, test := range different {
+		tb.Errorf("%s: %s, direct %q", test, through[test], seen[test])
+	}
+	for test, verdicts := range seen {
+		if len(verdicts) > 1 {
+			tb.Logf("%s: direct now so, now so: %q", test, verdicts)
+		}
+	}
+}
+
+// note adds the verdicts of a run to those seen before.
+func note(seen map[string][]string, run verdicts) {
+	for test, verdict := range run {
+		if !slices.Contains(seen[test], verdict) {
+			seen[test] = append(seen[test], verdict)
+		}
+	}
+}
+
+// sections are those of h2spec's sections that the tests are in.
+func sections(tests []string) []string {
+	var all []string
+	for _, test := range tests {
+		section, _, _ := strings.Cut(test, ": ")
+		all = append(all, section)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// h2spec starts all tests against a port of the target. What it returns waits for their end.
+func (s *stage) h2spec(tb testing.TB, port int, flags ...string) func() verdicts {
+	tb.Helper()
+	var ends []func() verdicts
+	for _, sections := range shards {
+		ends = append(ends, s.startH2spec(tb, port, append(flags, sections...)...))
+	}
+	return func() verdicts {
+		tb.Helper()
+		all := verdicts{}
+		for _, end := range ends {
+			maps.Copy(all, end())
+		}
+		return all
+	}
+}
+
+func (s *stage) startH2spec(tb testing.TB, port int, more ...string) func() verdicts {
+	tb.Helper()
+	host, number, _ := net.SplitHostPort(s.at(port))
+	report := filepath.Join(tb.TempDir(), "report.xml")
+	p := s.start(tb, append([]string{program("h2spec"), "-h", host, "-p", number, "-o", "1", "-S", "-j", report}, more...)...)
+	return func() verdicts {
+		tb.Helper()
+		p.Status(tb)
+		text, err := os.ReadFile(report)
+		if err != nil {
+			tb.Fatalf("h2spec left no report: %v\n%s", err, p.Output())
+		}
+		v, err := parseReport(text)
+		if err != nil {
+			tb.Fatalf("report of h2spec: %v", err)
+		}
+		return v
+	}
+}
+
+// parseReport reads a report of h2spec. Tests are named by their section and what they do; where two have the same name, the
+// second has a number.
+func parseReport(text []byte) (verdicts, error) {
+	var report struct {
+		Suites []struct {
+			Cases []struct {
+				Package string  `xml:"package,attr"`
+				What    string  `xml:"classname,attr"`
+				Failure *string `xml:"failure"`
+				Skipped *string `xml:"skipped"`
+				Error   *string `xml:"error"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal(text, &report); err != nil {
+		return nil, err
+	}
+	v := verdicts{}
+	for _, suite := range report.Suites {
+		for _, c := range suite.Cases {
+			name := strings.TrimSpace(c.Package + ": " + c.What)
+			for n := 2; v[name] != ""; n++ {
+				name = fmt.Sprintf("%s: %s (%d)", c.Package, c.What, n)
+			}
+			switch {
+			case c.Failure != nil:
+				v[name] = "failed"
+			case c.Error != nil:
+				v[name] = "error"
+			case c.Skipped != nil:
+				v[name] = "skipped"
+			default:
+				v[name] = "passed"
+			}
+		}
+	}
+	return v, nil
+}
