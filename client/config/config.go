@@ -27,6 +27,7 @@ const maxFile = 1 << 20
 // A Config is what holds where magpie is run. The zero Config is that of no file and an empty environment.
 type Config struct {
 	Agent agentpod.Settings `json:"agent"`
+	TLS   []TLS             `json:"tls"`
 }
 
 // Load returns what holds in a folder: what the file says that is called named, else the one that $MAGPIE_CONFIG
@@ -105,7 +106,7 @@ func parse(text []byte) (Config, error) {
 	if err := c.Agent.Check(); err != nil {
 		return Config{}, fmt.Errorf("agent: %w", err)
 	}
-	return c, nil
+	return c, checkTLS(c.TLS)
 }
 
 // wrongType says in the words of the file what encoding/json says in those of Go.
