@@ -72,7 +72,7 @@ func mustHeader(tb testing.TB, expr string) *filters.Filter {
 // serveClaim answers what a claim takes with the name.
 func serveClaim(tb testing.TB, s *client.Session, port uint16, filter *filters.Filter, name string) *client.Claim {
 	tb.Helper()
-	c, err := s.Claim(tb.Context(), port, filter)
+	c, err := s.Claim(tb.Context(), port, client.Wish{Filter: filter})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -168,10 +168,10 @@ func TestAConflictSaysWhoHoldsWhatSinceWhen(t *testing.T) {
 	n := testnet.New(t)
 	socket := startAgent(t, n.Target)
 	first, second := openSession(t, socket, "./ems --fast"), openSession(t, socket, "./other")
-	if _, err := first.Claim(t.Context(), 8080, mustHeader(t, "x-user: me")); err != nil {
+	if _, err := first.Claim(t.Context(), 8080, client.Wish{Filter: mustHeader(t, "x-user: me")}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := second.Claim(t.Context(), 8080, mustHeader(t, "X-User: m."))
+	_, err := second.Claim(t.Context(), 8080, client.Wish{Filter: mustHeader(t, "X-User: m.")})
 	var taken *client.Conflict
 	if !errors.As(err, &taken) {
 		t.Fatalf("got %v, want a conflict", err)
@@ -184,7 +184,7 @@ func TestAConflictSaysWhoHoldsWhatSinceWhen(t *testing.T) {
 	}
 	// Other requests of the port, and the port for who wants whole connections, are free.
 	for _, filter := range []*filters.Filter{mustHeader(t, "x-user: you"), nil} {
-		if _, err := second.Claim(t.Context(), 8080, filter); err != nil {
+		if _, err := second.Claim(t.Context(), 8080, client.Wish{Filter: filter}); err != nil {
 			t.Errorf("%v: %v", filter, err)
 		}
 	}
@@ -194,7 +194,7 @@ func TestWhatTheLocalProcessRefusesTheOriginalAnswers(t *testing.T) {
 	n := testnet.New(t)
 	startOriginal(t, n.Target, "8080")
 	s := openSession(t, startAgent(t, n.Target), "mine")
-	c, err := s.Claim(t.Context(), 8080, mustHeader(t, "x-user: me"))
+	c, err := s.Claim(t.Context(), 8080, client.Wish{Filter: mustHeader(t, "x-user: me")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,10 +261,10 @@ func TestNamesAndEnvironmentAreTheTargets(t *testing.T) {
 func TestBadClaimsAreRefusedWithACause(t *testing.T) {
 	n := testnet.New(t)
 	s := openSession(t, startAgent(t, n.Target), "mine")
-	if _, err := s.Claim(t.Context(), 0, nil); !errors.Is(err, syscall.EINVAL) {
+	if _, err := s.Claim(t.Context(), 0, client.Wish{}); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("port 0: %v", err)
 	}
-	if _, err := s.Claim(t.Context(), 8080, nil); err != nil {
+	if _, err := s.Claim(t.Context(), 8080, client.Wish{}); err != nil {
 		t.Errorf("the session is of no use after a bad claim: %v", err)
 	}
 }

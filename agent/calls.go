@@ -4,15 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/magpie-k8s/magpie/agent/resolve"
-	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/wire"
 )
 
@@ -80,11 +76,11 @@ func (c *calls) Claim(ctx context.Context, req *wire.ClaimRequest) (*wire.ClaimR
 	if err != nil {
 		return nil, err
 	}
-	filter, err := checkClaim(req)
+	w, err := wishOf(req)
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.hold(uint16(req.Port), filter)
+	h, err := s.hold(w)
 	if err != nil {
 		return nil, err
 	}
@@ -103,24 +99,6 @@ func (c *calls) Claim(ctx context.Context, req *wire.ClaimRequest) (*wire.ClaimR
 	return &wire.ClaimResponse{Outcome: &wire.ClaimResponse_Claimed{Claimed: &wire.Claimed{
 		Claim: h.id, SelfTestMicros: uint64(max(proof, time.Microsecond) / time.Microsecond),
 	}}}, nil
-}
-
-// checkClaim finds what is wrong with a claim before anything is touched, and parses its filter.
-func checkClaim(req *wire.ClaimRequest) (*filters.Filter, error) {
-	if req.Port == 0 || req.Port > math.MaxUint16 {
-		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("claim: %d is no port", req.Port)}
-	}
-	if req.Mode != wire.Mode_MODE_STEAL {
-		return nil, &wire.Error{Errno: syscall.EOPNOTSUPP, Cause: fmt.Sprintf("claim port %d: this agent cannot mirror", req.Port), Advice: "use --steal"}
-	}
-	if req.Filter == "" {
-		return nil, nil
-	}
-	filter, err := filters.Parse(req.Filter)
-	if err != nil {
-		return nil, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("claim port %d: %v", req.Port, err)}
-	}
-	return filter, nil
 }
 
 // Release lets a claim go.

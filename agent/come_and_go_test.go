@@ -84,7 +84,7 @@ func comeAndGo(t *testing.T, s *client.Session, user string, stop <-chan struct{
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := s.Claim(t.Context(), 8080, mustHeader(t, "x-user: "+user))
+		c, err := s.Claim(t.Context(), 8080, client.Wish{Filter: mustHeader(t, "x-user: "+user)})
 		if err != nil {
 			t.Error(err)
 			return

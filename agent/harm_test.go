@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/magpie-k8s/magpie/client"
 	"github.com/magpie-k8s/magpie/internal/testnet"
 )
 
@@ -66,10 +67,10 @@ func TestTheResetOfAClientIsOneForWhoeverListens(t *testing.T) {
 	}
 	mustListenIn(t, n.Target, ":8080", hear)
 	s := openSession(t, startAgent(t, n.Target), "mine")
-	if _, err := s.Claim(t.Context(), 8080, mustHeader(t, "x-user: me")); err != nil {
+	if _, err := s.Claim(t.Context(), 8080, client.Wish{Filter: mustHeader(t, "x-user: me")}); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := s.Claim(t.Context(), 8081, nil)
+	whole, err := s.Claim(t.Context(), 8081, client.Wish{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestTheResetOfAClientIsOneForWhoeverListens(t *testing.T) {
 func TestASilentClientOfAnOriginalThatRefusesIsTold(t *testing.T) {
 	n := testnet.New(t)
 	s := openSession(t, startAgent(t, n.Target), "mine")
-	if _, err := s.Claim(t.Context(), 8080, mustHeader(t, "x-user: me")); err != nil {
+	if _, err := s.Claim(t.Context(), 8080, client.Wish{Filter: mustHeader(t, "x-user: me")}); err != nil {
 		t.Fatal(err)
 	}
 	c := mustDialFrom(t, n.Client, netip.AddrPortFrom(n.Target.Addr4, 8080))

@@ -41,25 +41,6 @@ type port struct {
 	holdings []*holding
 }
 
-// holding is what one session holds: some or all requests of a port.
-type holding struct {
-	session *session
-	id      uint64
-	port    uint16
-	filter  *filters.Filter // nil: whole connections
-	since   time.Time
-	remove  func() // from the router
-	gone    bool   // released, perhaps before it was added
-}
-
-// text is the filter as people read it.
-func (h *holding) text() string {
-	if h.filter == nil {
-		return ""
-	}
-	return h.filter.String()
-}
-
 // A conflict is the refusal of a claim: another session holds requests that it wants.
 type conflict struct{ held *holding }
 
@@ -105,12 +86,7 @@ func (p *ports) add(h *holding) error {
 		}
 	}
 	h.since = time.Now()
-	h.remove = at.route.Add(&route.Claim{
-		Session: h.session.name,
-		Filter:  h.filter,
-		Open:    func(ctx context.Context, v route.Visit) (route.Stream, error) { return h.session.open(ctx, h, v) },
-		Observe: h.session.observer(h.port),
-	})
+	h.remove = at.route.Add(h.claim())
 	at.holdings = append(at.holdings, h)
 	if len(at.holdings) > 1 {
 		return nil

@@ -68,7 +68,7 @@ func mustPorts(tb testing.TB) *ports {
 
 func mustHold(tb testing.TB, s *session, port uint16) *holding {
 	tb.Helper()
-	h, err := s.hold(port, nil)
+	h, err := s.hold(wish{port: port})
 	if err != nil {
 		tb.Fatal(err)
 	}

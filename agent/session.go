@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"slices"
@@ -9,9 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/magpie-k8s/magpie/agent/route"
 	"github.com/magpie-k8s/magpie/agent/target"
-	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/wire"
 )
 
@@ -128,17 +125,17 @@ func (s *session) current() []*carrier {
 }
 
 // hold books a new holding.
-func (s *session) hold(port uint16, filter *filters.Filter) (*holding, error) {
+func (s *session) hold(w wish) (*holding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.over || !s.lost.IsZero():
 		return nil, syscall.ESTALE
 	case len(s.holdings) >= maxClaims:
-		return nil, &wire.Error{Errno: syscall.EMFILE, Cause: fmt.Sprintf("claim port %d: the session holds %d ports", port, maxClaims)}
+		return nil, &wire.Error{Errno: syscall.EMFILE, Cause: fmt.Sprintf("claim port %d: the session holds %d ports", w.port, maxClaims)}
 	}
 	s.next++
-	h := &holding{session: s, id: s.next, port: port, filter: filter}
+	h := &holding{wish: w, session: s, id: s.next}
 	s.holdings[h.id] = h
 	return h, nil
 }
@@ -152,18 +149,7 @@ func (s *session) letGo(id uint64) *holding {
 	return h
 }
 
-// open hands a client's connection to the local process, over the carrier whose turn it is. It does not wait for
-// the process to accept: round trips are what users feel.
-func (s *session) open(ctx context.Context, h *holding, v route.Visit) (route.Stream, error) {
-	c := s.pick()
-	if c == nil {
-		return nil, syscall.ECONNREFUSED
-	}
-	return c.Open(ctx, &wire.Open{What: &wire.Open_Incoming{Incoming: &wire.Incoming{
-		Claim: h.id, Client: wire.AddressOf(v.Client), Local: wire.AddressOf(v.Local),
-	}}})
-}
-
+// pick returns the carrier whose turn it is, nil when there is none.
 func (s *session) pick() *carrier {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,10 +170,4 @@ func (s *session) describe() *wire.Session {
 	}
 	slices.SortFunc(d.Holdings, func(a, b *wire.Holding) int { return int(a.Port) - int(b.Port) })
 	return d
-}
-
-func (h *holding) describe() *wire.Holding {
-	return &wire.Holding{
-		Port: uint32(h.port), Mode: wire.Mode_MODE_STEAL, Filter: h.text(), SinceUnixNanos: h.since.UnixNano(),
-	}
 }

@@ -18,7 +18,7 @@ func (c *conn) connect(ctx context.Context, e *claim, speak Protocol) (*party, e
 // visit is what a stream is opened for on this connection.
 func (c *conn) visit(speak Protocol) Visit {
 	v := Visit{Client: c.remote, Local: c.local, Protocol: speak}
-	if client, ok := c.client.Conn.(*tls.Conn); ok {
+	if client, ok := c.client.Conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
 		state := client.ConnectionState()
 		v.TLS = &state
 	}
