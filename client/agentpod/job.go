@@ -2,6 +2,7 @@ package agentpod
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ var (
 	rights          = []corev1.Capability{"SYS_ADMIN", "SYS_PTRACE", "BPF"}
 	ephemeralRights = []corev1.Capability{"NET_ADMIN", "SYS_PTRACE", "BPF"}
 )
+
+// flushRight is what an agent needs and keeps, too, that shall close connections older than a claim. One in the target's network has it at first anyway.
+const flushRight corev1.Capability = "NET_ADMIN"
 
 // nobody is who an agent without a target runs as.
 const nobody = 65532
@@ -101,6 +105,9 @@ func container(p plan) corev1.Container {
 	}
 	if p.pod.UID != "" {
 		allow(c.SecurityContext)
+		if s.Flush {
+			c.SecurityContext.Capabilities.Add = append(slices.Clone(rights), flushRight)
+		}
 	}
 	return c
 }
@@ -131,6 +138,9 @@ func arguments(p plan, target, listen string) []string {
 	args := []string{"serve", "--target", target, "--listen", listen, "--linger", p.linger.String()}
 	if p.pod.Node != "" {
 		args = append(args, "--node", p.pod.Node)
+	}
+	if p.settings.Flush && p.pod.UID != "" {
+		args = append(args, "--flush")
 	}
 	if p.settings.LogLevel == "debug" {
 		args = append(args, "--debug")

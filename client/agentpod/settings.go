@@ -34,6 +34,7 @@ type Settings struct {
 	Ephemeral          bool                         `json:"ephemeral,omitempty"`          // a container in the target's pod instead of a Job
 	StartTimeout       metav1.Duration              `json:"startTimeout,omitempty"`       // 90s if zero
 	LogLevel           string                       `json:"logLevel,omitempty"`           // info or debug
+	Flush              bool                         `json:"-"`                            // of a session, not of a file: it may ask to close connections, see docs/SECURITY.md
 }
 
 // Check returns what no cluster could accept.
