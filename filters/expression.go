@@ -43,7 +43,7 @@ func parseExpression(kind, expr string) (*syntax.Regexp, error) {
 	case !utf8.ValidString(expr):
 		return fault(invalidUTF8(expr), "it is not UTF-8", `write \x{FFFD} for a byte that is not UTF-8`)
 	}
-	re, err := syntax.Parse(expr, syntax.Perl|syntax.FoldCase)
+	re, err := syntax.Parse(expr, flags(kind))
 	if err != nil {
 		return nil, explain(kind, expr, err)
 	}
@@ -51,6 +51,14 @@ func parseExpression(kind, expr string) (*syntax.Regexp, error) {
 		return fault(0, "it is too large", tooLargeHint)
 	}
 	return re, nil
+}
+
+// flags returns how expressions of a kind are read. Only the values of a body may hold line ends, which are any text too.
+func flags(kind string) syntax.Flags {
+	if kind == kindBody {
+		return syntax.Perl | syntax.FoldCase | syntax.DotNL
+	}
+	return syntax.Perl | syntax.FoldCase
 }
 
 // runeStart returns the last place at or before i where a character starts.

@@ -9,7 +9,7 @@ import (
 
 // A SyntaxError is a fault in what the user wrote.
 type SyntaxError struct {
-	Kind   string // header, path or method: the kind of the faulty expression; filter: the text around it
+	Kind   string // header, path, method or body: the kind of the faulty expression; filter: the text around it
 	Expr   string // as the user wrote it: an expression, or the whole text of a filter
 	Offset int    // of the fault, in bytes; len(Expr) when something is missing at the end
 	Cause  string

@@ -37,8 +37,13 @@ func TestTheCaretStandsUnderTheFault(t *testing.T) {
 		`x-user: `+strings.Repeat("long ", 40)+`(`+strings.Repeat(" long", 40), strings.Repeat("x", 3000))
 	show("path", filters.Path, ``, `/a(`, `^beta/`, `^beta/(`, `a b`, `/$^/`)
 	show("method", filters.Method, ``, `GET /`, `PUT||POST(`, `get post`)
+	show("body", filters.Body, ``, `user: me`, `.user: me`, `[0]: me`, `(`, `@.user: me`, `$.user`, `$.user:`, `$.user:me`, `$.user=me`, `$.user == me`, `$.user: `, `$.user: (me`, `$.user: a^b`,
+		`$.user: \pL{400}`, `$.user.: me`, `$..: me`, `$.x-user: me`, `$.[0]: a`, `$.user id: me`, `$.a/b: me`, `$.0: a`, `$['user: me`, `$['user'`, `$['user' 'team']: a`, `$[user]: me`, `$[]: a`, `$[`,
+		`$[0: me`, `$[01]: a`, `$[-]: a`, `$[-0]: a`, `$[9007199254740992]: a`, `$[1:2:x]: a`, `$[0,]: a`, `$[(@.length-1)]: a`, `$[&]: a`, `$['\x']: a`, `$["\'"]: a`, `$['\"']: a`,
+		`$[?]: a`, `$[?@.a = 1]: a`, `$[?@.a =~ /x/]: a`, `$[?@.a == ]: a`, `$[?@.a == b]: a`, `$[?@.a == 01]: a`, `$[?@.a == 1e999]: a`, `$[?match(@.a, 'x')]: a`, `$[?1]: a`, `$[?(@.a]: a`, `$[?@.* == 1]: a`,
+		`$[?@.a == $..b]: a`, `$[?!@.a == 1]: a`, `$[?== 1]: a`, `$[?@.a & @.b]: a`, `$[?`+strings.Repeat("(", 40)+`@`, `$.grün: (`, "$.user: \xff", `$.`+strings.Repeat("x", 3000))
 	show("filter", filters.Parse, ``, ` `, `x-user: me`, `header`, `header(`, `header(x-user: me)`, `header('x-user: me')`, `header("x-user: me"`, `header("x-user: me`, `header("x-user: "me"")`,
-		`heder("x-user: me")`, `header("x-user: (me")`, `path("""a""("`+`)`, `path("a") path("b")`, `path("a") && path("b")`, `path("a") || path("b")`, `path("a") and path("b")`,
+		`heder("x-user: me")`, `header("x-user: (me")`, `path("""a""("`+`)`, `body("$[?@.a == ""b""]: (")`, `body("$.user")`, `body("user")`, `path("a") path("b")`, `path("a") && path("b")`, `path("a") || path("b")`, `path("a") and path("b")`,
 		`(path("a")`, `path("a"))`, `(path("a") path("b"))`, `path("a") &`, `| path("a")`, `!`, `()`, `path()`, "path(\"a\") &\n\tpath(\"(\")", "path(\"\xff\")",
 		strings.Repeat("(", 40)+`path("a")`, strings.Repeat(`path("a")|`, 65)+`path("a")`, `path("a{1000}") | `+strings.Repeat(`path("a{1000}b{1000}")|`, 4)+`path("a")`, strings.Repeat("!", 9000))
 

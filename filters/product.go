@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// form returns what header lines, paths and methods are like, beyond what Request and Field say: names and methods are tokens
+// form returns what header lines, paths, methods and values in a body are like, beyond what Request and Field say: names and methods are tokens
 // (RFC 9110 section 5.6.2).
 func form(kind string) string {
 	const token = "[!#$%&'*+\\-.^_`|~0-9a-z]+"
@@ -16,6 +16,8 @@ func form(kind string) string {
 		return token + `: (?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?`
 	case kindPath:
 		return `[^\x00-\x20\x7f]+`
+	case kindBody:
+		return `.*` // a string may be anything
 	}
 	return token
 }
@@ -31,12 +33,12 @@ const (
 	maxMatchWork = 1 << 16 // whether an expression can match: asked for each part of a filter
 )
 
-// canMatch reports whether there is a header line, path or method that the expression matches. When it cannot tell, it says yes.
+// canMatch reports whether there is a header line, path, method or value that the expression matches. When it cannot tell, it says yes.
 func canMatch(re *syntax.Regexp, kind string) bool {
 	work := maxMatchWork
 	wanted := []*syntax.Prog{program(re, kind)}
 	if kind == kindPath {
-		wanted = append(wanted, program(reparse(usualPath), kind))
+		wanted = append(wanted, program(reparse(kind, usualPath), kind))
 	}
 	return meet(&work, kind, wanted, nil)
 }
@@ -60,7 +62,7 @@ func meet(work *int, kind string, wanted, unwanted []*syntax.Prog) bool {
 	if len(wanted)+len(unwanted) == 0 {
 		return true
 	}
-	shape := program(reparse(form(kind)), kindMethod)
+	shape := program(reparse(kind, form(kind)), kindMethod)
 	p := product{work: work, wanted: 1 + len(wanted)}
 	for _, prog := range slices.Concat([]*syntax.Prog{shape}, wanted, unwanted) {
 		p.machines = append(p.machines, newMachine(prog))
@@ -70,8 +72,8 @@ func meet(work *int, kind string, wanted, unwanted []*syntax.Prog) bool {
 }
 
 // reparse parses what is known to be right.
-func reparse(expr string) *syntax.Regexp {
-	re, err := syntax.Parse(expr, syntax.Perl|syntax.FoldCase)
+func reparse(kind, expr string) *syntax.Regexp {
+	re, err := syntax.Parse(expr, flags(kind))
 	if err != nil {
 		panic("filters: " + err.Error())
 	}

@@ -141,7 +141,7 @@ func (p *parser) part(depth int) (node, error) {
 	return n, nil
 }
 
-// expression reads one of header("…"), path("…") and method("…").
+// expression reads one of header("…"), path("…"), method("…") and body("…").
 func (p *parser) expression() (node, error) {
 	p.blank()
 	from := p.at
@@ -150,11 +150,11 @@ func (p *parser) expression() (node, error) {
 	}
 	kind := p.text[from:p.at]
 	switch kind {
-	case kindHeader, kindPath, kindMethod:
+	case kindHeader, kindPath, kindMethod, kindBody:
 	case "":
-		return nil, p.fault(from, "here must be header, path or method", "as in "+example)
+		return nil, p.fault(from, "here must be header, path, method or body", "as in "+example)
 	default:
-		return nil, p.fault(from, "there is no "+shorten(kind)+"; there are header, path and method", "as in "+example)
+		return nil, p.fault(from, "there is no "+shorten(kind)+"; there are header, path, method and body", "as in "+example)
 	}
 	if p.parts++; p.parts > maxParts {
 		return nil, p.fault(from, fmt.Sprintf("there are more than %d expressions", maxParts), "join some: | works inside an expression too")
@@ -180,7 +180,10 @@ func (p *parser) expression() (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.size += size(reparse(expr)); p.size > maxPrograms {
+	if b, ok := n.(*body); ok {
+		expr = b.value
+	}
+	if p.size += size(reparse(kind, expr)); p.size > maxPrograms {
 		return nil, p.fault(from, "the expressions are too large together", tooLargeHint)
 	}
 	return n, nil
@@ -223,6 +226,8 @@ func newNode(kind, expr string) (node, error) {
 		return newHeader(expr)
 	case kindPath:
 		return newPath(expr)
+	case kindBody:
+		return newBody(expr)
 	}
 	return newMethod(expr)
 }
@@ -242,6 +247,8 @@ func write(b *strings.Builder, n node) {
 		quote(b, kindPath, n.expr)
 	case *method:
 		quote(b, kindMethod, n.expr)
+	case *body:
+		quote(b, kindBody, n.expr)
 	case not:
 		b.WriteByte('!')
 		writeGrouped(b, n.part)
