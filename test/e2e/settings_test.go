@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -25,13 +23,7 @@ func TestAgentsAreStartedAsTheTeamHasSetDown(t *testing.T) {
   tolerations: [{key: dedicated, operator: Exists}]
   resources: {requests: {cpu: 11m, memory: 33Mi}, limits: {memory: 222Mi}}
 `
-	folder := filepath.Join(dev.folder, ".magpie")
-	if err := os.Mkdir(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "magpie.yaml"), []byte(settings), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	dev.settle(t, settings)
 	dev.steal(t, s, "me")
 	for field, want := range map[string]string{
 		".spec.imagePullSecrets[*].name":                             "registry",

@@ -11,7 +11,7 @@ import (
 )
 
 // answer is what a shop says of a request.
-type answer struct{ By, Host, Client, Path string }
+type answer struct{ By, Host, Client, Path, Proto string }
 
 // shop is a Deployment with a Service, both called shop, and a bystander pod that has nothing to do with us.
 type shop struct{ namespace string }
@@ -97,6 +97,15 @@ func (s *shop) ready(tb testing.TB, field string) []string {
 // ask has the bystander send one request, from inside the cluster, over a connection of its own.
 func (s *shop) ask(to string, headers ...string) (answer, error) {
 	text, err := raw(s.namespace, "bystander", "8081", "/ask", url.Values{"url": {to}, "header": headers})
+	if err != nil {
+		return answer{}, err
+	}
+	return decodeAnswer(text)
+}
+
+// askHTTP2 is ask in HTTP/2, with prior knowledge where there is no TLS.
+func (s *shop) askHTTP2(to string, headers ...string) (answer, error) {
+	text, err := raw(s.namespace, "bystander", "8081", "/ask", url.Values{"url": {to}, "header": headers, "http2": {"yes"}})
 	if err != nil {
 		return answer{}, err
 	}

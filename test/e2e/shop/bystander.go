@@ -1,12 +1,14 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +34,8 @@ type stats struct {
 // bystander is a user who knows nothing of Magpie.
 type bystander struct {
 	url string
+
+	kept atomic.Pointer[kept]
 
 	mu    sync.Mutex
 	since time.Time // requests that began before are not counted
@@ -109,22 +113,37 @@ func (b *bystander) handler() http.Handler {
 		b.since, b.stats = time.Now(), stats{By: map[string]int{}}
 	})
 	mux.HandleFunc("/ask", ask)
+	mux.HandleFunc("/keep", b.keep)
+	mux.HandleFunc("/again", b.again)
 	mux.HandleFunc("/load", serveLoad)
 	return mux
 }
 
-// ask sends one request over a connection of its own, with the headers asked for.
-func ask(w http.ResponseWriter, r *http.Request) {
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.FormValue("url"), nil)
+// request is what the caller asks us to send, with the headers asked for.
+func request(r *http.Request, url string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, url, nil)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return nil, err
 	}
 	for _, line := range r.Form["header"] {
 		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Set(name, value)
 	}
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	return req, nil
+}
+
+// ask sends one request over a connection of its own.
+func ask(w http.ResponseWriter, r *http.Request) {
+	req, err := request(r, r.FormValue("url"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	way := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)}
+	way.Protocols.SetHTTP1(r.FormValue("http2") == "")
+	way.Protocols.SetHTTP2(r.FormValue("http2") != "")
+	way.Protocols.SetUnencryptedHTTP2(r.FormValue("http2") != "")
+	client := &http.Client{Timeout: patience, Transport: way}
 	resp, err := client.Do(req)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
