@@ -63,6 +63,7 @@ var messages = map[string]proto.Message{
 			Original:     &Certificate{Chain: &Pem{Content: []byte("chain")}, Key: &Pem{Content: []byte("key")}},
 			OriginalCa:   &Pem{Path: "/tls/ca.crt"},
 			OriginalName: "shop.dev",
+			Anonymous:    true,
 		},
 	},
 	"claim-answer-more": &ClaimResponse{Outcome: &ClaimResponse_Claimed{Claimed: &Claimed{Claim: 7, SelfTestMicros: 310, Older: 3, Sealed: true}}},

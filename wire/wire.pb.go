@@ -1703,7 +1703,9 @@ type Tls struct {
 	// original_ca verifies the original; unset: nobody does.
 	OriginalCa *Pem `protobuf:"bytes,5,opt,name=original_ca,json=originalCa,proto3" json:"original_ca,omitempty"`
 	// original_name is the name that the original's certificate must have; empty: the one that the client asked for.
-	OriginalName  string `protobuf:"bytes,6,opt,name=original_name,json=originalName,proto3" json:"original_name,omitempty"`
+	OriginalName string `protobuf:"bytes,6,opt,name=original_name,json=originalName,proto3" json:"original_name,omitempty"`
+	// anonymous: the original asks for a certificate, and none is to be shown.
+	Anonymous     bool `protobuf:"varint,7,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1778,6 +1780,13 @@ func (x *Tls) GetOriginalName() string {
 		return x.OriginalName
 	}
 	return ""
+}
+
+func (x *Tls) GetAnonymous() bool {
+	if x != nil {
+		return x.Anonymous
+	}
+	return false
 }
 
 type Certificate struct {
@@ -3042,7 +3051,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x03tls\x18\x05 \x01(\v2\x13.magpie.wire.v1.TlsR\x03tls\x12\x14\n" +
 	"\x05flush\x18\x06 \x01(\bR\x05flush\x12\x1d\n" +
 	"\n" +
-	"likely_tls\x18\a \x01(\bR\tlikelyTls\"\xb0\x02\n" +
+	"likely_tls\x18\a \x01(\bR\tlikelyTls\"\xce\x02\n" +
 	"\x03Tls\x12-\n" +
 	"\x03own\x18\x01 \x01(\v2\x1b.magpie.wire.v1.CertificateR\x03own\x124\n" +
 	"\aclients\x18\x02 \x01(\x0e2\x1a.magpie.wire.v1.ClientAuthR\aclients\x120\n" +
@@ -3050,7 +3059,8 @@ const file_wire_proto_rawDesc = "" +
 	"\boriginal\x18\x04 \x01(\v2\x1b.magpie.wire.v1.CertificateR\boriginal\x124\n" +
 	"\voriginal_ca\x18\x05 \x01(\v2\x13.magpie.wire.v1.PemR\n" +
 	"originalCa\x12#\n" +
-	"\roriginal_name\x18\x06 \x01(\tR\foriginalName\"_\n" +
+	"\roriginal_name\x18\x06 \x01(\tR\foriginalName\x12\x1c\n" +
+	"\tanonymous\x18\a \x01(\bR\tanonymous\"_\n" +
 	"\vCertificate\x12)\n" +
 	"\x05chain\x18\x01 \x01(\v2\x13.magpie.wire.v1.PemR\x05chain\x12%\n" +
 	"\x03key\x18\x02 \x01(\v2\x13.magpie.wire.v1.PemR\x03key\"3\n" +
