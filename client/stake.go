@@ -122,7 +122,7 @@ func (c *Claim) forget(l *link) {
 // ask makes the claim on this agent and returns when a connection was seen to arrive.
 func (k *stake) ask() error {
 	l := k.link
-	req, err := l.request(k.claim)
+	req, err := l.request(context.Background(), k.claim)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,20 +23,22 @@ const (
 
 // A Wish says which requests of a port a session wants, and how. The zero Wish is for whole connections.
 type Wish struct {
-	Filter    *filters.Filter // nil: whole connections
-	Local     Protocol
-	Flush     bool // close connections that are older than the claim, one by one, as they fall idle
-	LikelyTLS bool // the port's name or number says so: the agent asks the original before it answers
+	Filter     *filters.Filter // nil: whole connections
+	Local      Protocol
+	Encryption *Encryption // how to end TLS, so that the filter can look inside; nil: TLS passes
+	Flush      bool        // close connections that are older than the claim, one by one, as they fall idle
+	LikelyTLS  bool        // the port's name or number says so: the agent asks the original before it answers
 }
 
 // What an agent must know, by the words of its Hello.
 const (
 	knowsProtocols = "protocols"
+	knowsTLS       = "tls"
 	knowsFlush     = "flush"
 )
 
 // request is the wish as an agent is asked for it. One that is older than what is wished for is not asked.
-func (l *link) request(c *Claim) (*wire.ClaimRequest, error) {
+func (l *link) request(ctx context.Context, c *Claim) (*wire.ClaimRequest, error) {
 	req := &wire.ClaimRequest{
 		Port: uint32(c.Port), Mode: wire.Mode_MODE_STEAL, Local: wire.LocalProtocol(c.wish.Local), Flush: c.wish.Flush, LikelyTls: c.wish.LikelyTLS,
 	}
@@ -47,6 +50,7 @@ func (l *link) request(c *Claim) (*wire.ClaimRequest, error) {
 		wanted  bool
 	}{
 		{knowsProtocols, c.wish.Local != Same},
+		{knowsTLS, c.wish.Encryption != nil},
 		{knowsFlush, c.wish.Flush},
 	} {
 		if need.wanted && !slices.Contains(l.hello.Features, need.feature) {
@@ -57,7 +61,9 @@ func (l *link) request(c *Claim) (*wire.ClaimRequest, error) {
 			}
 		}
 	}
-	return req, nil
+	var err error
+	req.Tls, err = c.wish.Encryption.message(ctx, c.session.secret())
+	return req, err
 }
 
 // notice says what an agent wants the user to know, once.

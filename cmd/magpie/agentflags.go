@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/magpie-k8s/magpie/client/agentpod"
 	"github.com/magpie-k8s/magpie/client/config"
 )
 
@@ -34,27 +33,26 @@ func (a *agentFlags) registerWhere(cmd *cobra.Command) {
 }
 
 // settings joins file, environment and flags.
-func (a *agentFlags) settings(cmd *cobra.Command) (agentpod.Settings, error) {
+func (a *agentFlags) settings(cmd *cobra.Command) (config.Config, error) {
 	folder, err := os.Getwd()
 	if err != nil {
-		return agentpod.Settings{}, err
+		return config.Config{}, err
 	}
 	c, err := config.Load(a.file, folder)
 	if err != nil {
-		return agentpod.Settings{}, usage(hintOf(err), "%w", err)
+		return config.Config{}, usage(hintOf(err), "%w", err)
 	}
-	s := c.Agent
 	if cmd.Flags().Changed("agent-image") {
-		s.Image = a.image
+		c.Agent.Image = a.image
 	}
 	if cmd.Flags().Changed("agent-namespace") {
-		s.Namespace = a.namespace
+		c.Agent.Namespace = a.namespace
 	}
 	if cmd.Flags().Changed("ephemeral") {
-		s.Ephemeral = a.ephemeral
+		c.Agent.Ephemeral = a.ephemeral
 	}
-	if err := s.Check(); err != nil {
-		return agentpod.Settings{}, usage(hintOf(err), "%w", err)
+	if err := c.Agent.Check(); err != nil {
+		return config.Config{}, usage(hintOf(err), "%w", err)
 	}
-	return s, nil
+	return c, nil
 }

@@ -54,10 +54,11 @@ func (d *checkup) run(cmd *cobra.Command, _ []string) error {
 	if err := d.resolve(cmd, &cfg); err != nil {
 		return err
 	}
-	var err error
-	if cfg.Agent, err = d.agent.settings(cmd); err != nil {
+	settings, err := d.agent.settings(cmd)
+	if err != nil {
 		return err
 	}
+	cfg.Agent = settings.Agent
 	if cfg.Cluster, err = cluster.Connect(d.kubectl); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/magpie-k8s/magpie/client"
 	"github.com/magpie-k8s/magpie/client/cluster"
+	"github.com/magpie-k8s/magpie/client/config"
 	"github.com/magpie-k8s/magpie/layer"
 )
 
@@ -74,6 +75,7 @@ type execution struct {
 	flush    bool
 	env      envFlags
 	agent    agentFlags
+	settings config.Config // what agent says
 
 	cluster *cluster.Flags
 	stderr  io.Writer
@@ -105,7 +107,7 @@ func newExec(kubectl *cluster.Flags, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&x.replicas, "replicas", replicaChoices[0], "whose requests to take: those of `all` replicas, or of one")
 	_ = cmd.RegisterFlagCompletionFunc("replicas", cobra.FixedCompletions(replicaChoices, cobra.ShellCompDirectiveNoFileComp))
 	x.agent.register(cmd)
-	markForClusters(flags, "container", "replicas", "agent-image", "agent-namespace", "ephemeral", "config")
+	markForClusters(flags, "container", "replicas", "agent-image", "agent-namespace", "ephemeral")
 	flags.DurationVar(&x.linger, "linger", time.Minute, "how long connections that pass through the agent may go on after the last session on a port, before they are closed between two requests")
 	flags.StringVar(&x.socket, "agent", "", "`socket` of an agent that runs already on this machine (else it is found or started, through sudo if need be)")
 	flags.BoolVarP(&x.verbose, "verbose", "v", false, "show the parts of the start, and each routed request: who answered, status, milliseconds")
@@ -175,8 +177,12 @@ func (x *execution) check(cmd *cobra.Command, args []string) (cfg client.Config,
 	if wish.Filter != nil && !x.steal {
 		return cfg, wish, usage("add --steal: requests that match the filter come to "+args[0]+" alone", "exec: a filter without --steal: mirroring, for which it would be, is not in this version")
 	}
+	if x.settings, err = x.agent.settings(cmd); err != nil {
+		return cfg, wish, err
+	}
+	cfg.Agent = x.settings.Agent
 	if inCluster {
-		err = x.inCluster(cmd, &cfg)
+		err = x.inCluster(&cfg)
 	}
 	return cfg, wish, err
 }
@@ -201,7 +207,7 @@ func (x *execution) wish() (wish client.Wish, err error) {
 }
 
 // inCluster adds what a target in a cluster needs.
-func (x *execution) inCluster(cmd *cobra.Command, cfg *client.Config) (err error) {
+func (x *execution) inCluster(cfg *client.Config) (err error) {
 	if x.socket != "" {
 		return usage("leave --agent out: the agent is found or started", "--agent is for targets on this machine, and %s is in a cluster", x.target)
 	}
@@ -210,9 +216,6 @@ func (x *execution) inCluster(cmd *cobra.Command, cfg *client.Config) (err error
 	}
 	if cfg.Replicas = x.replicas; !x.steal {
 		cfg.Replicas = client.OneReplica // nothing is taken: one agent is enough to stand where the pods are
-	}
-	if cfg.Agent, err = x.agent.settings(cmd); err != nil {
-		return err
 	}
 	cfg.Cluster, err = cluster.Connect(x.cluster)
 	return err
@@ -246,7 +249,7 @@ func (x *execution) supervise(ctx context.Context, session *client.Session, step
 		<-session.Done()
 		cancel(session.Err())
 	}()
-	pod := &pod{session: session, wish: wish, steal: x.steal, steps: steps, target: x.target, command: cfg.Args[0]}
+	pod := &pod{session: session, settings: x.settings, wish: wish, steal: x.steal, steps: steps, target: x.target, command: cfg.Args[0]}
 	if x.verbose {
 		if err := x.watch(ctx, session, steps); err != nil {
 			return err

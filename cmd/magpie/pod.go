@@ -13,17 +13,19 @@ import (
 	"syscall"
 
 	"github.com/magpie-k8s/magpie/client"
+	"github.com/magpie-k8s/magpie/client/config"
 	"github.com/magpie-k8s/magpie/layer"
 )
 
 // pod joins the layer with the session: it is what the layer needs, said in the client's words.
 type pod struct {
-	session *client.Session
-	wish    client.Wish
-	steal   bool // else no port is claimed
-	steps   *steps
-	target  string
-	command string
+	session  *client.Session
+	settings config.Config
+	wish     client.Wish
+	steal    bool // else no port is claimed
+	steps    *steps
+	target   string
+	command  string
 
 	claims atomic.Int64 // made, ever
 	told   sync.Once    // that no port is claimed
@@ -42,6 +44,7 @@ func (p *pod) Listen(ctx context.Context, port uint16) (layer.Listener, error) {
 	}
 	wish := p.wish
 	wish.LikelyTLS = p.session.LikelyTLS(port)
+	wish.Encryption = encryption(p.settings.ForPort(port))
 	claim, err := p.session.Claim(ctx, port, wish)
 	if err != nil {
 		p.steps.refused(err)

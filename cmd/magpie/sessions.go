@@ -93,9 +93,9 @@ func (s *survey) agents(cmd *cobra.Command) ([]*agentpod.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	where := cmp.Or(settings.Namespace, c.Namespace())
+	where := cmp.Or(settings.Agent.Namespace, c.Namespace())
 	if s.all {
-		where = settings.Namespace
+		where = settings.Agent.Namespace
 	}
 	agents, err := agentpod.Running(cmd.Context(), c, where)
 	if err != nil || s.all {
