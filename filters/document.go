@@ -14,8 +14,8 @@ const (
 	// maxSteps is how much work one body may be, for all parts of a filter together: values visited, and bytes compared times the
 	// size of the expression. A step takes up to 15 ns, and a body that is more work is nobody's.
 	maxSteps = 2 << 20
-	// maxKept is how many values a document that waits for its next use may have room for: a body of a few KiB.
-	maxKept = 1 << 10
+	// maxKept is how many values a document that waits for its next use may have room for: most bodies of 64 KiB have fewer.
+	maxKept = 4 << 10
 )
 
 // A document is a body as a list of its values. Each container is followed by all that is in it, so that no walk, however deep the

@@ -34,6 +34,9 @@ func TestNecessaryIsANameAndTheStartOfItsValue(t *testing.T) {
 		{`header("x-user: me") | header("x-team: shop")`, []string{"x-team: shop", "x-user: me"}},
 		{`header("x-user: me") | header("x-user: me.*")`, []string{"x-user: me"}},
 		{`header("x-user: me") | path("^/a")`, nil},
+		{`body("$.user: me")`, nil},
+		{`header("x-user: me") & body("$.user: me")`, []string{"x-user: me"}},
+		{`header("x-user: me") | body("$.user: me")`, nil},
 		{`header("x-user: me") & !header("x-team: shop")`, []string{"x-user: me"}},
 	} {
 		if got := mustParse(t, row.filter).Necessary(); !slices.Equal(got, row.want) {

@@ -10,14 +10,15 @@ import (
 
 // filterFlags are the flags that say which requests are ours.
 type filterFlags struct {
-	headers, paths, methods, wholes []string
-	any                             bool
+	headers, paths, methods, bodies, wholes []string
+	any                                     bool
 }
 
 func (f *filterFlags) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.headers, "http-header-filter", nil, "take requests with a header line that this `expression` covers, as in 'x-user: me' (RE2, any case; ! in front inverts)")
 	flags.StringArrayVar(&f.paths, "http-path-filter", nil, "take requests in whose path and query this `expression` is found, as in '^/api/' (! in front inverts)")
 	flags.StringArrayVar(&f.methods, "http-method-filter", nil, "take requests with a method that this `expression` covers, as in 'PUT|POST' (! in front inverts)")
+	flags.StringArrayVar(&f.bodies, "http-body-filter", nil, "take requests with a JSON body in which this `JSONPath: expression` is found, as in '$.user.id: me' (! in front inverts)")
 	flags.StringArrayVar(&f.wholes, "http-filter", nil, "take requests by a whole `filter`, as in 'header(\"x-user: me\") & !path(\"^/health\")'; see docs/FILTERS.md")
 	flags.BoolVar(&f.any, "http-filter-any", false, "one matching filter is enough (else all must match)")
 }
@@ -33,6 +34,7 @@ func (f *filterFlags) filter() (*filters.Filter, error) {
 		{"http-header-filter", f.headers, invertible(filters.Header)},
 		{"http-path-filter", f.paths, invertible(filters.Path)},
 		{"http-method-filter", f.methods, invertible(filters.Method)},
+		{"http-body-filter", f.bodies, invertible(filters.Body)},
 		{"http-filter", f.wholes, filters.Parse},
 	} {
 		for _, expr := range kind.exprs {
