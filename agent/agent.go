@@ -82,14 +82,14 @@ func (a *Agent) attach() (err error) {
 	}
 	a.outgoing = outgoing.New(a.target.NS)
 	if !a.target.HasOriginal() {
-		a.ports = newPorts(nil, a.cfg.Linger)
+		a.ports = newPorts(a.target, nil, a.cfg.Linger)
 		return nil
 	}
 	redirect, err := steal.Open(a.target.NS, a.target.Cgroup, steal.Config{Logger: a.log})
 	if err != nil {
 		return err
 	}
-	a.ports = newPorts(redirect, a.cfg.Linger)
+	a.ports = newPorts(a.target, redirect, a.cfg.Linger)
 	return nil
 }
 

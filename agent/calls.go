@@ -15,6 +15,9 @@ import (
 // calls answers the calls of one carrier's client. See docs/PROTOCOL.md for what each promises.
 type calls struct{ *carrier }
 
+// known are the words for what clients may ask for that older agents know nothing of: see docs/PROTOCOL.md.
+var known = []string{"protocols", "flush"}
+
 // Hello begins a session, or joins the carrier to one by its secret.
 func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloResponse, error) {
 	s, err := c.agent.session(req)
@@ -33,6 +36,7 @@ func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloRes
 	c.log.Info("session joined", "session", s.name, "version", req.Version)
 	return &wire.HelloResponse{
 		Version:  c.agent.cfg.Version,
+		Features: known,
 		Session:  []byte(s.secret),
 		Name:     s.name,
 		AgentPid: uint32(os.Getpid()),
@@ -84,7 +88,7 @@ func (c *calls) Claim(ctx context.Context, req *wire.ClaimRequest) (*wire.ClaimR
 	if err != nil {
 		return nil, err
 	}
-	proof, err := c.agent.ports.claim(ctx, h)
+	granted, err := c.agent.ports.claim(ctx, h)
 	if err != nil {
 		s.letGo(h.id)
 		var taken *conflict
@@ -97,7 +101,8 @@ func (c *calls) Claim(ctx context.Context, req *wire.ClaimRequest) (*wire.ClaimR
 	}
 	c.log.Info("port claimed", "session", s.name, "port", h.port, "filter", h.text())
 	return &wire.ClaimResponse{Outcome: &wire.ClaimResponse_Claimed{Claimed: &wire.Claimed{
-		Claim: h.id, SelfTestMicros: uint64(max(proof, time.Microsecond) / time.Microsecond),
+		Claim: h.id, SelfTestMicros: uint64(max(granted.proof, time.Microsecond) / time.Microsecond),
+		Older: uint32(granted.older), Sealed: granted.sealed,
 	}}}, nil
 }
 

@@ -49,6 +49,8 @@ type holding struct {
 	session *session
 	id      uint64
 	since   time.Time
+	life    context.Context // ends with end, when it is released
+	end     context.CancelFunc
 	remove  func() // from the router
 	gone    bool   // released, perhaps before it was added
 	sealed  sync.Once

@@ -13,13 +13,14 @@ import (
 
 	"github.com/magpie-k8s/magpie/agent/route"
 	"github.com/magpie-k8s/magpie/agent/steal"
+	"github.com/magpie-k8s/magpie/agent/target"
 	"github.com/magpie-k8s/magpie/filters"
-	"github.com/magpie-k8s/magpie/wire"
 )
 
 // ports are the claimed ports of the target: who holds what, the redirection that brings their connections here,
 // and the router that decides who answers. Safe for concurrent use.
 type ports struct {
+	target   *target.Target
 	redirect *steal.Redirect
 	proxy    *route.Proxy
 
@@ -29,8 +30,8 @@ type ports struct {
 }
 
 // newPorts returns the ports of a target; without a redirection none can be claimed.
-func newPorts(redirect *steal.Redirect, linger time.Duration) *ports {
-	p := &ports{redirect: redirect, held: map[uint16]*port{}}
+func newPorts(t *target.Target, redirect *steal.Redirect, linger time.Duration) *ports {
+	p := &ports{target: t, redirect: redirect, held: map[uint16]*port{}}
 	p.proxy = route.New(route.Config{DialOriginal: p.dialOriginal, Linger: linger})
 	return p
 }
@@ -52,25 +53,6 @@ func (c *conflict) Error() string {
 	return fmt.Sprintf("port %d: %s takes %s since %s", c.held.port, c.held.session.name, what, c.held.since.Format(time.TimeOnly))
 }
 
-// claim gives requests of a port to a session and proves that its connections arrive. The proof is how long a
-// connection of our own took to meet itself.
-func (p *ports) claim(ctx context.Context, h *holding) (proof time.Duration, err error) {
-	if p.redirect == nil {
-		return 0, &wire.Error{
-			Errno: syscall.EOPNOTSUPP, Cause: fmt.Sprintf("claim port %d: the session has no target", h.port),
-			Advice: "name one whose requests to take, such as --target deploy/NAME",
-		}
-	}
-	if err := p.add(h); err != nil {
-		return 0, err
-	}
-	begin := time.Now()
-	if err := p.redirect.SelfTest(ctx, h.port); err != nil {
-		return 0, errors.Join(fmt.Errorf("claim port %d: %w", h.port, err), p.release(h))
-	}
-	return time.Since(begin), nil
-}
-
 // add books the holding. With the first one of a port its new connections come to us: books and kernel change in one step,
 // or a session that ends in between would leave the port taken by nobody.
 func (p *ports) add(h *holding) error {
@@ -86,6 +68,7 @@ func (p *ports) add(h *holding) error {
 		}
 	}
 	h.since = time.Now()
+	h.life, h.end = context.WithCancel(context.Background())
 	h.remove = at.route.Add(h.claim())
 	at.holdings = append(at.holdings, h)
 	if len(at.holdings) > 1 {
@@ -120,6 +103,7 @@ func (p *ports) lockedRelease(h *holding) error {
 	if at == nil || !slices.Contains(at.holdings, h) {
 		return nil
 	}
+	h.end()
 	at.holdings = slices.DeleteFunc(at.holdings, func(o *holding) bool { return o == h })
 	if len(at.holdings) > 0 {
 		h.remove()

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/magpie-k8s/magpie/agent/steal"
+	"github.com/magpie-k8s/magpie/agent/target"
 	"github.com/magpie-k8s/magpie/internal/testnet"
 )
 
@@ -48,18 +50,22 @@ func (p *ports) booked(h *holding) bool {
 // mustPorts returns the ports of a namespace of its own.
 func mustPorts(tb testing.TB) *ports {
 	tb.Helper()
-	r, err := steal.Open(testnet.Lone(tb).NS, "", steal.Config{})
+	at, err := target.Find("netns/" + testnet.Lone(tb).Name)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := newPorts(r, time.Minute)
+	r, err := steal.Open(at.NS, "", steal.Config{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p := newPorts(at, r, time.Minute)
 	accepting := make(chan error, 1)
 	go func() { accepting <- p.accept(context.Background()) }()
 	tb.Cleanup(func() {
 		if err := p.stop(); err != nil {
 			tb.Error(err)
 		}
-		if err := <-accepting; err != nil {
+		if err := errors.Join(<-accepting, at.Close()); err != nil {
 			tb.Error(err)
 		}
 	})

@@ -23,6 +23,7 @@ type serving struct {
 	debug     bool
 	lastWords string
 	node      string
+	flush     bool
 }
 
 func newServe(stderr io.Writer) *cobra.Command {
@@ -47,6 +48,7 @@ func newServe(stderr io.Writer) *cobra.Command {
 	flags.BoolVar(&s.debug, "debug", false, "log each connection")
 	flags.StringVar(&s.lastWords, "termination-log", terminationLog, "with --listen, the file to leave in why the agent ended, if it is there")
 	flags.StringVar(&s.node, "node", "", "name of the cluster's node that this runs on, for people")
+	flags.BoolVar(&s.flush, "flush", false, "with --listen, keep the right to close connections that are older than a claim (CAP_NET_ADMIN)")
 	flags.IntVar(&s.socketFD, "socket-fd", -1, "descriptor of a socket that listens already (from join)")
 	flags.IntVar(&s.wordFD, "word-fd", -1, "descriptor to say the first word on (from join)")
 	return cmd
@@ -72,7 +74,7 @@ func (s *serving) serve(ctx context.Context, log *slog.Logger) error {
 		Stay: s.socket != "", Remote: s.remote(), Node: s.node,
 	})
 	if err == nil && s.remote() {
-		err = confine(a, log)
+		err = s.confine(a, log)
 	}
 	if s.wordFD >= 0 {
 		word := os.NewFile(uintptr(s.wordFD), "word")
@@ -86,8 +88,12 @@ func (s *serving) serve(ctx context.Context, log *slog.Logger) error {
 }
 
 // confine is for an agent in a cluster, where others than its user trust it.
-func confine(a *agent.Agent, log *slog.Logger) error {
-	err := agent.Confine()
+func (s *serving) confine(a *agent.Agent, log *slog.Logger) error {
+	var kept []agent.Right
+	if s.flush {
+		kept = append(kept, agent.ToFlush)
+	}
+	err := agent.Confine(kept...)
 	if errors.Is(err, agent.ErrNotConfined) {
 		log.Warn("rights kept", "err", err)
 		return nil

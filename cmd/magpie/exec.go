@@ -181,6 +181,7 @@ func (x *execution) check(cmd *cobra.Command, args []string) (cfg client.Config,
 		return cfg, wish, err
 	}
 	cfg.Agent = x.settings.Agent
+	cfg.Agent.Flush = x.flush
 	if inCluster {
 		err = x.inCluster(&cfg)
 	}
