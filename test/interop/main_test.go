@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"google.golang.org/grpc/grpclog"
 )
 
 // programs is where the built programs are.
@@ -22,6 +24,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serve(os.Args[1], os.Args[2], os.Args[3]))
 		os.Exit(1)
 	}
+	grpclog.SetLoggerV2(newFatal())
 	os.Exit(runTests(m))
 }
 

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,15 +20,22 @@ func serve(what, name, addrs string) error {
 			return err
 		}
 		go func() {
-			switch what {
-			case "grpc":
-				failed <- serveGRPC(name, l)
-			default:
+			if strings.HasPrefix(what, "grpc") {
+				failed <- serveGRPC(what, name, l)
+			} else {
 				failed <- serveHTTP(name, l)
 			}
 		}()
 	}
 	return <-failed
+}
+
+// ignoreEOF is for those for whom the end of what comes is no error.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // serveHTTP is net/http with HTTP/1 and HTTP/2 in clear text.
