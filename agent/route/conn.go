@@ -42,6 +42,7 @@ type conn struct {
 	// The request side's own.
 	head    head
 	body    body      // what is left of the request's body
+	between bool      // a request has ended, and nothing of what follows was looked at
 	ready   int       // bytes at the start of client.in that belong to turn and are to be written
 	holds   bool      // the request may switch protocols: what follows it waits for the answer
 	eof     bool      // the client says no more
@@ -147,6 +148,12 @@ func (c *conn) take(ctx context.Context) error {
 				return c.giveRaw(ctx)
 			}
 		} else {
+			if n, wait := c.emptyLine(rest); wait {
+				return c.flush()
+			} else if n > 0 {
+				c.skip(n)
+				continue
+			}
 			switch c.head.parse(rest) {
 			case incomplete:
 				return c.flush()
@@ -186,8 +193,35 @@ func (c *conn) detour(ctx context.Context) error {
 	return nil
 }
 
+// emptyLine returns the length of the one empty line that may come between two requests: old clients send it after a body, and
+// servers are to ignore it (RFC 9112 section 2.2). It reports true when more bytes are needed to tell. Before the first request
+// it would be another protocol's, whose client may wait for the answer.
+func (c *conn) emptyLine(rest []byte) (n int, wait bool) {
+	if !c.between {
+		return 0, false
+	}
+	if len(rest) == 1 && rest[0] == '\r' {
+		return 0, true
+	}
+	c.between = false
+	if len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n' {
+		return 2, false
+	}
+	return 0, false
+}
+
+// skip passes n bytes that are no request's to the original if it has the turn. A session does not get them.
+func (c *conn) skip(n int) {
+	if c.turn.claim == nil { // only this goroutine changes it
+		c.ready += n
+		return
+	}
+	c.client.in.discard(n)
+}
+
 // sent is called when the last byte of a request was made ready.
 func (c *conn) sent() error {
+	c.between = true
 	if c.long {
 		c.long = false
 		c.mu.Lock()

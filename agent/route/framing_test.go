@@ -45,7 +45,6 @@ var inDoubt = map[string]string{
 	"two spaces":          "GET  / HTTP/1.1\r\n" + mine + "\r\n\r\n",
 	"space at the end":    "GET / HTTP/1.1 \r\n" + mine + "\r\n\r\n",
 	"another version":     "GET / HTTP/1.2\r\n" + mine + "\r\n\r\n",
-	"empty line first":    "\r\nGET / HTTP/1.1\r\n" + mine + "\r\n\r\n",
 	"connect with a body": "CONNECT a:1 HTTP/1.1\r\n" + mine + "\r\nContent-Length: 1\r\n\r\nx",
 	"chunk size not hex":  "POST / HTTP/1.1\r\n" + mine + "\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
 	"chunk size signed":   "POST / HTTP/1.1\r\n" + mine + "\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",

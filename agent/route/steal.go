@@ -113,6 +113,7 @@ func (c *conn) steal(ctx context.Context, e *claim) error {
 		if !errors.Is(err, errUnanswered) {
 			c.release(t)
 			c.head.reset()
+			c.between = true
 			return err
 		}
 		if !again || !reused || !t.whole || !t.idempotent() && t.wrote {

@@ -1,0 +1,258 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What one side of a conversation heard, and how that ended: "end", "reset", or the error.
+type heard struct{ bytes, end string }
+
+func ending(err error) string {
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return "end"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset"
+	}
+	return err.Error()
+}
+
+// A recorder answers one connection by the turns from one up to another, and keeps what it heard.
+type recorder struct {
+	turns []turn
+	ends  end
+	once  sync.Once
+	deaf  bool // to empty lines, which are not for sessions
+	heard chan heard
+}
+
+func (r *recorder) hears(t turn) string {
+	if r.deaf {
+		return t.say
+	}
+	return t.empty + t.say
+}
+
+// mustRecord returns a recorder and its address. Later connections are closed at once.
+func mustRecord(tb testing.TB, turns []turn, ends end) (*recorder, string) {
+	tb.Helper()
+	r := &recorder{turns: turns, ends: ends, heard: make(chan heard, 1)}
+	return r, mustListen(tb, func(_ context.Context, conn net.Conn) {
+		r.once.Do(func() { r.heard <- r.serve(conn.(*net.TCPConn)) })
+	})
+}
+
+func (r *recorder) serve(conn *net.TCPConn) heard {
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	var all strings.Builder
+	for _, t := range r.turns {
+		n, err := io.CopyN(&all, conn, int64(len(r.hears(t))))
+		if err != nil || n < int64(len(r.hears(t))) {
+			return heard{all.String(), ending(err)}
+		}
+		if _, err := io.WriteString(conn, t.answer); err != nil {
+			return heard{all.String(), ending(err)}
+		}
+	}
+	switch r.ends {
+	case originalEnds:
+		_ = conn.CloseWrite()
+	case originalResets:
+		_ = conn.SetLinger(0)
+		_ = conn.Close()
+		return heard{all.String(), "end"}
+	}
+	_, err := io.Copy(&all, conn)
+	return heard{all.String(), ending(err)}
+}
+
+// converse is the client of o on the connection to addr, which it tears into single bytes if told so.
+func converse(tb testing.TB, o *oddity, addr string, torn bool) heard {
+	tb.Helper()
+	conn := mustDial(tb, addr)
+	defer conn.Close()
+	say := func(s string) {
+		piece := len(s)
+		if torn {
+			piece = 1
+		}
+		for ; s != ""; s = s[min(piece, len(s)):] {
+			if _, err := io.WriteString(conn, s[:min(piece, len(s))]); err != nil {
+				return // the answer tells
+			}
+		}
+	}
+	var all strings.Builder
+	if o.atOnce {
+		say(o.says(0))
+	}
+	for _, t := range o.turns {
+		if !o.atOnce {
+			say(t.empty + t.say)
+		}
+		if t.clientEnds {
+			_ = conn.CloseWrite()
+		}
+		if _, err := io.CopyN(&all, conn, int64(len(t.answer))); err != nil {
+			return heard{all.String(), ending(err)}
+		}
+	}
+	switch o.ends {
+	case clientEnds:
+		_ = conn.CloseWrite()
+	case clientResets:
+		_ = conn.SetLinger(0)
+		return heard{all.String(), "end"}
+	}
+	_, err := io.Copy(&all, conn)
+	return heard{all.String(), ending(err)}
+}
+
+// had waits for what a recorder heard.
+func (r *recorder) had(tb testing.TB) heard {
+	tb.Helper()
+	select {
+	case h := <-r.heard:
+		return h
+	case <-time.After(patience):
+		tb.Fatal("the other side heard nothing")
+		return heard{}
+	}
+}
+
+func compare(tb testing.TB, who string, got, want heard) {
+	tb.Helper()
+	if got.bytes != want.bytes {
+		tb.Errorf("%s heard %s, want %s", who, short(got.bytes), short(want.bytes))
+	}
+	if got.end != want.end {
+		tb.Errorf("%s saw %q, want %q", who, got.end, want.end)
+	}
+}
+
+// compareReset is compare for who was reset: a reset overtakes bytes, wherever they wait to be read.
+func compareReset(tb testing.TB, who string, got, want heard) {
+	tb.Helper()
+	if !strings.HasPrefix(want.bytes, got.bytes) {
+		tb.Errorf("%s heard %s, want %s", who, short(got.bytes), short(want.bytes))
+	}
+	if got.end != "reset" || want.end != "reset" {
+		tb.Errorf("%s saw %q, want %q", who, got.end, want.end)
+	}
+}
+
+func short(s string) string {
+	if len(s) > 600 {
+		return fmt.Sprintf("%.300q … %q (%d bytes)", s, s[len(s)-200:], len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// whatIsDirect is what both sides hear without us: as it is written, and as it is done.
+func whatIsDirect(t *testing.T, o *oddity) (original, client heard) {
+	r, addr := mustRecord(t, o.turns, o.ends)
+	client = converse(t, o, addr, false)
+	original = r.had(t)
+	if o.ends == clientResets {
+		return original, client
+	}
+	if original.bytes != o.says(0) || client.bytes != o.answers() {
+		t.Errorf("without us the client heard %s, the original %s", short(client.bytes), short(original.bytes))
+	}
+	return original, client
+}
+
+// TestOddRequestsPassAsWithoutUs says every conversation of the corpus directly, then through a port on which a session asks for
+// something else, whole and byte by byte.
+func TestOddRequestsPassAsWithoutUs(t *testing.T) {
+	for _, o := range corpus(t) {
+		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
+			original, client := whatIsDirect(t, o)
+			for _, torn := range []bool{false, true} {
+				if torn && len(o.says(0)) > 2000 {
+					continue
+				}
+				r, addr := mustRecord(t, o.turns, o.ends)
+				s := mustStage(t, addr, 0)
+				s.claim("you", "X-User: you", mustListen(t, nobody(t)))
+				got := converse(t, o, s.addr, torn)
+				way := "through us"
+				if torn {
+					way = "in single bytes"
+				}
+				compare(t, "the client, "+way+",", got, client)
+				if o.ends == clientResets {
+					compareReset(t, "the original, "+way+",", r.had(t), original)
+				} else {
+					compare(t, "the original, "+way+",", r.had(t), original)
+				}
+			}
+		})
+	}
+}
+
+// TestOddRequestsAreStolenWholeOrNotAtAll says them on a port on which a session asks for what they all carry: it gets the very
+// bytes of what is clean, and none of what is not.
+func TestOddRequestsAreStolenWholeOrNotAtAll(t *testing.T) {
+	for _, o := range corpus(t) {
+		if o.passed {
+			continue
+		}
+		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
+			_, client := whatIsDirect(t, o)
+			raw := o.ours()
+			ends := o.ends
+			if raw < len(o.turns) {
+				ends = clientEnds
+			}
+			session, sessionAddr := mustRecord(t, o.turns[:raw], ends)
+			rest := clientEnds
+			if raw < len(o.turns) {
+				rest = o.ends
+			}
+			original, addr := mustRecord(t, o.turns[raw:], rest)
+			session.deaf, original.deaf = true, true
+			s := mustStage(t, addr, 0)
+			s.claim("me", mine, sessionAddr)
+			got := converse(t, o, s.addr, false)
+			compare(t, "the client", got, client)
+			if raw > 0 {
+				if h := session.had(t); h.bytes != o.tells(0, raw) {
+					t.Errorf("the session heard %s", short(h.bytes))
+				}
+			}
+			if raw < len(o.turns) {
+				h := original.had(t)
+				if h.bytes != o.tells(raw, len(o.turns)) && o.ends != clientResets {
+					t.Errorf("the original heard %s", short(h.bytes))
+				}
+			} else if h := original.had(t); h.bytes != "" {
+				t.Errorf("the original heard %s", short(h.bytes))
+			}
+			select {
+			case h := <-session.heard:
+				t.Errorf("the session heard %s", short(h.bytes))
+			default:
+			}
+		})
+	}
+}
+
+// nobody is a local process to which nothing may come.
+func nobody(tb testing.TB) func(context.Context, net.Conn) {
+	return func(_ context.Context, conn net.Conn) {
+		b, _ := io.ReadAll(conn)
+		tb.Errorf("the session heard %s", short(string(b)))
+	}
+}
