@@ -22,6 +22,10 @@ var arrows = map[string][]string{
 	"agent/target":     {"internal/netns", "internal/nearest"},
 	"agent/steal":      {"bpf", "internal/netns"},
 	"agent/route":      {"filters"},
+	"agent/route/h2":   {"filters"},
+	"agent/handshake":  {},
+	"agent/local":      {},
+	"agent/older":      {"internal/netns"},
 	"agent/outgoing":   {"internal/netns"},
 	"agent/resolve":    {"internal/netns"},
 	"client":           {"wire", "filters", "client/cluster", "client/agentpod"},
@@ -50,6 +54,7 @@ var homes = map[string][]string{
 	"k8s.io/":                     {"client", "client/*", "deploy/*"},
 	"github.com/hashicorp/yamux":  {"wire"},
 	"github.com/containerd/ttrpc": {"wire"},
+	"golang.org/x/net/http2":      {"agent/route/h2", "agent/local"},
 }
 
 type listed struct {
