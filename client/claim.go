@@ -35,7 +35,7 @@ type Claim struct {
 
 	session *Session
 	wish    Wish
-	waiting chan *wire.Stream
+	waiting chan Incoming
 	over    chan struct{}
 	once    sync.Once
 
@@ -51,7 +51,7 @@ type Claim struct {
 // a colleague is a *Conflict; one replica that refuses is enough.
 func (s *Session) Claim(ctx context.Context, port uint16, wish Wish) (*Claim, error) {
 	c := &Claim{
-		Port: port, session: s, wish: wish, waiting: make(chan *wire.Stream, maxWaiting), over: make(chan struct{}), stakes: map[*link]*stake{},
+		Port: port, session: s, wish: wish, waiting: make(chan Incoming, maxWaiting), over: make(chan struct{}), stakes: map[*link]*stake{},
 	}
 	for {
 		if _, err := s.homeLink(ctx, nil); err != nil {
@@ -132,23 +132,31 @@ func (c *Claim) Replicas() (n int) {
 }
 
 // offer queues a connection, or refuses it when nobody takes it.
-func (c *Claim) offer(stream *wire.Stream) {
+func (c *Claim) offer(in Incoming) {
 	c.session.taken.Add(1)
 	select {
 	case <-c.over:
 	default:
 		select {
-		case c.waiting <- stream:
+		case c.waiting <- in:
 			return
 		default:
 		}
 	}
-	_ = stream.Refuse(syscall.ECONNREFUSED)
+	_ = in.Refuse(syscall.ECONNREFUSED)
 }
 
 // An Incoming is a connection that a client made to the target. Whoever accepts it calls Accepted once the local
 // process has it, or Refuse when it will not: then the request goes to the original.
-type Incoming struct{ *wire.Stream }
+type Incoming struct {
+	*wire.Stream
+	hello *wire.TlsHello
+}
+
+// Hello is how the local process wants to be greeted, if it speaks TLS: see Encrypt.
+func (i Incoming) Hello() (serverName string, protocols []string, encrypted bool) {
+	return i.hello.GetServerName(), i.hello.GetProtocols(), i.hello != nil
+}
 
 // Accepted tells the agent that the local process has the connection. It comes before the first Write.
 func (i Incoming) Accepted() error { return i.Stream.Accepted(netip.AddrPort{}) }
@@ -156,8 +164,8 @@ func (i Incoming) Accepted() error { return i.Stream.Accepted(netip.AddrPort{}) 
 // Accept returns the next connection, and net.ErrClosed when the claim is closed or the session over.
 func (c *Claim) Accept() (Incoming, error) {
 	select {
-	case stream := <-c.waiting:
-		return Incoming{stream}, nil
+	case in := <-c.waiting:
+		return in, nil
 	case <-c.over:
 		return Incoming{}, net.ErrClosed
 	}
@@ -210,8 +218,8 @@ func (c *Claim) end() {
 	c.once.Do(func() { close(c.over) })
 	for {
 		select {
-		case stream := <-c.waiting:
-			_ = stream.Refuse(syscall.ECONNREFUSED)
+		case in := <-c.waiting:
+			_ = in.Refuse(syscall.ECONNREFUSED)
 		default:
 			return
 		}

@@ -35,13 +35,13 @@ type link struct {
 	watching []<-chan struct{}         // closed when the agent has answered a watch
 	claims   map[uint64]*Claim         // by the agent's numbers
 	asking   int                       // claims whose answer is still on its way
-	early    map[uint64][]*wire.Stream // their connections, which may be faster than the answer
+	early    map[uint64][]Incoming // their connections, which may be faster than the answer
 }
 
 // greet makes a link of a pipe to an agent. With ahead it asks for what the home link will be asked for, without
 // waiting for Hello: that would be another round trip. When ctx ends meanwhile, it leaves again.
 func greet(life context.Context, r *replica, pipe io.ReadWriteCloser, hello *wire.HelloRequest, ahead bool) (l *link, err error) {
-	l = &link{replica: r, carrier: wire.Client(pipe), claims: map[uint64]*Claim{}, early: map[uint64][]*wire.Stream{}}
+	l = &link{replica: r, carrier: wire.Client(pipe), claims: map[uint64]*Claim{}, early: map[uint64][]Incoming{}}
 	defer func() {
 		if err == nil {
 			return
@@ -119,7 +119,7 @@ func (l *link) incoming(stream *wire.Stream) {
 	}
 	switch what := open.What.(type) {
 	case *wire.Open_Incoming:
-		l.connection(stream, what.Incoming.Claim)
+		l.connection(Incoming{stream, what.Incoming.Tls}, what.Incoming.Claim)
 	case *wire.Open_Farewell:
 		l.farewelled(what.Farewell)
 		_ = stream.Accepted(netip.AddrPort{})

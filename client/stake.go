@@ -158,8 +158,8 @@ func (l *link) register(id uint64, c *Claim) {
 	early := l.early[id]
 	delete(l.early, id)
 	l.mu.Unlock()
-	for _, stream := range early {
-		c.offer(stream)
+	for _, in := range early {
+		c.offer(in)
 	}
 }
 
@@ -170,29 +170,29 @@ func (l *link) answered() {
 	if l.asking--; l.asking > 0 {
 		return
 	}
-	for id, streams := range l.early {
-		for _, stream := range streams {
-			go stream.Refuse(syscall.ECONNREFUSED)
+	for id, early := range l.early {
+		for _, in := range early {
+			go in.Refuse(syscall.ECONNREFUSED)
 		}
 		delete(l.early, id)
 	}
 }
 
 // connection brings a connection to its claim.
-func (l *link) connection(stream *wire.Stream, id uint64) {
+func (l *link) connection(in Incoming, id uint64) {
 	l.mu.Lock()
 	c := l.claims[id]
 	if c == nil && l.asking > 0 && len(l.early[id]) < maxWaiting {
-		l.early[id] = append(l.early[id], stream)
+		l.early[id] = append(l.early[id], in)
 		l.mu.Unlock()
 		return
 	}
 	l.mu.Unlock()
 	if c == nil {
-		_ = stream.Refuse(syscall.ECONNREFUSED)
+		_ = in.Refuse(syscall.ECONNREFUSED)
 		return
 	}
-	c.offer(stream)
+	c.offer(in)
 }
 
 // release lets a claim go on this agent.
@@ -211,7 +211,7 @@ func (l *link) release(ctx context.Context, id uint64) error {
 func (l *link) drop() {
 	l.mu.Lock()
 	claims := l.claims
-	l.claims, l.early = map[uint64]*Claim{}, map[uint64][]*wire.Stream{}
+	l.claims, l.early = map[uint64]*Claim{}, map[uint64][]Incoming{}
 	l.mu.Unlock()
 	for _, c := range claims {
 		c.forget(l)

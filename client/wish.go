@@ -50,7 +50,7 @@ func (l *link) request(ctx context.Context, c *Claim) (*wire.ClaimRequest, error
 		wanted  bool
 	}{
 		{knowsProtocols, c.wish.Local != Same},
-		{knowsTLS, c.wish.Encryption != nil},
+		{knowsTLS, c.wish.Encryption != nil && c.wish.Filter != nil},
 		{knowsFlush, c.wish.Flush},
 	} {
 		if need.wanted && !slices.Contains(l.hello.Features, need.feature) {
@@ -62,6 +62,9 @@ func (l *link) request(ctx context.Context, c *Claim) (*wire.ClaimRequest, error
 		}
 	}
 	var err error
+	if c.wish.Filter == nil {
+		return req, nil // whole connections stay encrypted
+	}
 	req.Tls, err = c.wish.Encryption.message(ctx, c.session.secret())
 	return req, err
 }

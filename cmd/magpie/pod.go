@@ -66,6 +66,9 @@ func (l listener) Accept() (layer.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if name, protocols, encrypted := in.Hello(); encrypted {
+		return client.Encrypt(in, name, protocols), nil
+	}
 	return &incoming{Incoming: in}, nil
 }
 
