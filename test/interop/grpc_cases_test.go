@@ -22,14 +22,14 @@ func TestGRPCInteropCasesPass(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.original(t, []string{program("server"), fmt.Sprintf("--port=%d", claimed)}, claimed)
-	s.session(t, header(mine), small("http", "local", fmt.Sprintf(":%d", claimed))...)
+	s.session(t, header(mine), small("http", local, fmt.Sprintf(":%d", claimed))...)
 	s.grpcCases(t)
 }
 
 func TestGRPCInteropCasesAreStolen(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	s.original(t, small("http", "original", fmt.Sprintf(":%d", claimed)), claimed)
+	s.original(t, small("http", original, fmt.Sprintf(":%d", claimed)), claimed)
 	// Metrics out of band come over a stream that gRPC opens by itself, without the metadata of calls.
 	wanted := []string{"--http-filter", `header("x-user: me") | path("^/xds.service.orca")`}
 	s.session(t, wanted, program("server"), fmt.Sprintf("--port=%d", claimed))

@@ -62,9 +62,9 @@ func (s *stage) channel(tb testing.TB, port int, options ...grpc.DialOption) *ch
 // asked is the key of the name of who is to answer, in a context.
 type asked struct{}
 
-// local and original are the servers' names.
+// local and original are the servers' names, equally long.
 const (
-	local    = "local"
+	local    = "my-local"
 	original = "original"
 )
 

@@ -26,11 +26,17 @@ const (
 // shards are the sections of h2spec, in parts that run at the same time: most of it is waiting.
 var shards = [][]string{{"generic", "hpack"}, {"http2/3.5", "http2/4.1", "http2/4.2", "http2/4.3", "http2/5"}, {"http2/6", "http2/7", "http2/8"}}
 
-// h2specServers are those that h2spec tries, each listening on the address.
-var h2specServers = map[string]func(port int) []string{
-	"Go": func(port int) []string { return small("http", "original", fmt.Sprintf(":%d", port)) },
-	"nghttpd": func(port int) []string {
-		return []string{"nghttpd", "--no-tls", "--htdocs", "/usr/share/misc", "--workers", "1", strconv.Itoa(port)}
+// h2specServers are those that h2spec tries: commands to listen on a port.
+var h2specServers = map[string]func(tb testing.TB, name string, port int) []string{
+	"Go": func(_ testing.TB, name string, port int) []string { return small("http", name, fmt.Sprintf(":%d", port)) },
+	"nghttpd": func(tb testing.TB, _ string, port int) []string {
+		files := openFolder(tb)
+		for _, name := range []string{"index.html", "mine"} {
+			if err := os.WriteFile(filepath.Join(files, name), []byte("small\n"), 0o644); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		return []string{"nghttpd", "--no-tls", "--workers=1", "--htdocs=" + files, strconv.Itoa(port)}
 	},
 }
 
@@ -40,10 +46,28 @@ func TestH2specSeesTheSameThroughAPassedPort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
-			s.original(t, server(claimed), claimed)
-			s.original(t, server(unclaimed), unclaimed)
-			s.session(t, header(mine), small("http", "local", fmt.Sprintf(":%d", claimed))...)
+			s.original(t, server(t, original, claimed), claimed)
+			s.original(t, server(t, original, unclaimed), unclaimed)
+			s.session(t, header(mine), server(t, local, claimed)...)
 			s.compareH2spec(t, nil)
+		})
+	}
+}
+
+// stolenDifferently are the tests of h2spec that have another verdict where its requests are stolen, and why.
+var stolenDifferently = map[string]verdicts{}
+
+// TestH2specSeesWhatIsListedWhereItsRequestsAreStolen has the local process be the same server as the original.
+func TestH2specSeesWhatIsListedWhereItsRequestsAreStolen(t *testing.T) {
+	t.Parallel()
+	for name, server := range h2specServers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.original(t, server(t, original, claimed), claimed)
+			s.original(t, server(t, original, unclaimed), unclaimed)
+			s.session(t, []string{"--http-path-filter", "^/mine"}, server(t, local, claimed)...)
+			s.compareH2spec(t, stolenDifferently[name], "-P", "/mine")
 		})
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,14 +32,6 @@ func serve(what, name, addrs string) error {
 	return <-failed
 }
 
-// ignoreEOF is for those for whom the end of what comes is no error.
-func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
-}
-
 // serveHTTP is net/http with HTTP/1 and HTTP/2 in clear text.
 func serveHTTP(name string, l net.Listener) error {
 	speaks := &http.Protocols{}
@@ -47,35 +41,91 @@ func serveHTTP(name string, l net.Listener) error {
 	return (&http.Server{Handler: shop(name), Protocols: speaks, ErrorLog: quiet}).Serve(l)
 }
 
-// shop answers with its name and the request; /download?n=BYTES with as many bytes.
+// shop answers with its name and what it saw of the request. Some paths do more.
 type shop string
 
 func (s shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Answered-By", string(s))
-	w.Header().Set("X-Client", r.RemoteAddr)
-	switch r.URL.Path {
-	case "/download":
-		s.download(w, r)
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	w.Header().Set("X-Client", host)
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/download"):
+		download(w, r)
+	case strings.HasPrefix(r.URL.Path, "/echo"), r.Method == http.MethodConnect:
+		echo(w, r)
+	case strings.HasPrefix(r.URL.Path, "/early"):
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		s.tell(w, r)
+	case strings.HasPrefix(r.URL.Path, "/status"):
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		w.WriteHeader(code)
 	default:
-		n, _ := io.Copy(io.Discard, r.Body)
-		fmt.Fprintf(w, "%s %s %s %d bytes\n", s, r.Method, r.URL, n)
+		s.tell(w, r)
 	}
 }
 
-func (s shop) download(w http.ResponseWriter, r *http.Request) {
+// tell writes the request down: line, headers, length of the body, trailers. The answer has a trailer too.
+func (s shop) tell(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Trailer", "X-Sum")
+	n, err := io.Copy(io.Discard, r.Body)
+	fmt.Fprintf(w, "%s %s %s %s, %d bytes, %v\n", s, r.Method, r.URL, r.Proto, n, err)
+	for _, fields := range []http.Header{r.Header, r.Trailer} {
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
+			fmt.Fprintf(w, "%s: %.100q, %d bytes\n", name, fields[name], len(strings.Join(fields[name], "")))
+		}
+	}
+	w.Header().Set("X-Sum", strconv.FormatInt(n, 10))
+}
+
+func download(w http.ResponseWriter, r *http.Request) {
 	size, err := strconv.ParseInt(r.URL.Query().Get("n"), 10, 64)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-	_, _ = io.CopyN(w, zeros{}, size)
+	_, _ = io.CopyN(w, &pages{}, size)
 }
 
-// zeros never ends.
-type zeros struct{}
+// echo sends back what comes, as it comes. A CONNECT for a protocol, as of a WebSocket over HTTP/2, is one too.
+func echo(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Protocol", r.Header.Get(":protocol"))
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w)
+	buf := make([]byte, 1<<14)
+	for err := flush.Flush(); err == nil; {
+		var n int
+		n, err = r.Body.Read(buf)
+		if n > 0 {
+			_, _ = w.Write(buf[:n])
+			_ = flush.Flush()
+		}
+	}
+}
 
-func (zeros) Read(b []byte) (int, error) {
-	clear(b)
-	return len(b), nil
+// ignoreEOF is for those for whom the end of what comes is no error.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// pages never end; no two of their lines are the same.
+type pages struct {
+	line int
+	rest []byte
+}
+
+func (p *pages) Read(b []byte) (n int, err error) {
+	for n < len(b) {
+		if len(p.rest) == 0 {
+			p.rest = fmt.Appendf(p.rest, "line %d of what is downloaded\n", p.line)
+			p.line++
+		}
+		copied := copy(b[n:], p.rest)
+		p.rest = p.rest[copied:]
+		n += copied
+	}
+	return n, nil
 }
