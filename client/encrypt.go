@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type Encrypted struct {
 	protocols []string
 	out, back *tube // to the local process, and from it
 	work      sync.WaitGroup
+	shook     atomic.Bool
 	delivered chan struct{} // closed when all that the local process said is with the agent
 }
 
@@ -50,6 +52,7 @@ func (e *Encrypted) deliver() {
 		e.out.end() // its alert is still to be read
 		return
 	}
+	e.shook.Store(true)
 	if err := e.in.Accepted(); err != nil {
 		e.fail(err)
 		return
@@ -79,13 +82,10 @@ func (e *Encrypted) shake() error {
 
 func noTLS(err error) error {
 	var other tls.RecordHeaderError
-	var errno syscall.Errno
 	switch {
 	case errors.As(err, &other):
 		return &wire.Error{Errno: syscall.EPROTO, Cause: "the local process does not speak TLS", Advice: "--local-protocol h1 or h2c if it speaks plain HTTP"}
-	case errors.As(err, &errno):
-		return err
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return &wire.Error{Errno: syscall.EPROTO, Cause: "the local process closed the connection when TLS began", Advice: "--local-protocol h1 or h2c if it speaks plain HTTP"}
 	}
 	return &wire.Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("TLS with the local process: %v", err)}
@@ -153,7 +153,11 @@ func (e *Encrypted) Close() error {
 		_ = e.in.Close()
 		e.out.fail(net.ErrClosed)
 	default:
-		e.fail(syscall.ECONNRESET)
+		e.out.fail(syscall.ECONNRESET)
+		e.back.fail(syscall.ECONNRESET)
+		if e.shook.Load() { // else the end of the handshake has its own words for the agent
+			e.in.Reset(syscall.ECONNRESET)
+		}
 	}
 	e.work.Wait()
 	return nil
