@@ -28,7 +28,9 @@ var shards = [][]string{{"generic", "hpack"}, {"http2/3.5", "http2/4.1", "http2/
 
 // h2specServers are those that h2spec tries: commands to listen on a port.
 var h2specServers = map[string]func(tb testing.TB, name string, port int) []string{
-	"Go": func(_ testing.TB, name string, port int) []string { return small("http", name, fmt.Sprintf(":%d", port)) },
+	"Go": func(_ testing.TB, name string, port int) []string {
+		return small("http", name, fmt.Sprintf(":%d", port))
+	},
 	"nghttpd": func(tb testing.TB, _ string, port int) []string {
 		files := openFolder(tb)
 		for _, name := range []string{"index.html", "mine"} {
