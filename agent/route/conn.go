@@ -66,6 +66,7 @@ type conn struct {
 	winding   bool   // the original has ended its side
 	finished  bool   // from our side: what parties do is of no consequence
 	dead      bool
+	frames    *frames // the connection speaks HTTP/2, or may: h2.go
 }
 
 func newConn(p *Proxy, nc net.Conn, port *Port) *conn {

@@ -1,0 +1,287 @@
+package h2
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// leaving says how far the original has gone.
+type leaving uint8
+
+const (
+	staying leaving = iota
+	going           // it takes no new streams, by its own word
+	left            // it has closed
+)
+
+// ends is how the connection comes to its own.
+type ends struct {
+	leaving  leaving
+	cause    error // of the original's end, if it was no proper one
+	silent   bool  // the client says no more
+	deaf     bool  // and is not listened to, for we have ended the connection
+	retiring bool  // we have told the client to go
+	ending   bool  // the client is being shown the end
+	shown    bool  // it was
+	aborted  bool
+	timer    *time.Timer
+
+	over   chan struct{} // closed when nothing more happens
+	change sync.Cond     // of anything in the books that somebody waits for
+	work   sync.WaitGroup
+}
+
+// ServeClient hands on what the client says. It returns when the connection is over; ctx ends it at once.
+func (r *Relay) ServeClient(ctx context.Context) {
+	stop := context.AfterFunc(ctx, r.abort)
+	defer stop()
+	err := r.listen()
+	var fault http2.ConnectionError
+	if errors.As(err, &fault) {
+		r.mu.Lock()
+		last := r.last
+		r.deaf, r.ending = true, true
+		r.mu.Unlock()
+		r.show(appendGoAway(nil, last, http2.ErrCode(fault), "Magpie cannot follow this connection"), lingering)
+		err = r.listen()
+	}
+	if errors.Is(err, io.EOF) {
+		r.endRequests()
+	} else {
+		r.abort()
+	}
+	<-r.over
+	r.shut()
+}
+
+// listen deals with the client's bytes until there are no more, or none that make sense.
+func (r *Relay) listen() error {
+	for {
+		if err := r.requests.hear(); err != nil {
+			return err
+		}
+		if err := r.client.Fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// settle pays what is due after a batch of the client's frames.
+func (q *requests) settle() error {
+	q.mu.Lock()
+	q.lockedRepay()
+	aborted, ended := q.aborted, len(q.ended) > 0
+	q.mu.Unlock()
+	if ended {
+		q.tell()
+	}
+	if aborted {
+		return errOver
+	}
+	// A client that is not reading is not heard any more either, as a server would have it.
+	if q.toClient.waiting() > maxWaiting {
+		return q.toClient.write(nil, false)
+	}
+	return nil
+}
+
+// endRequests is called when the client says no more.
+func (r *Relay) endRequests() {
+	// Half a frame is passed on as it is.
+	if rest := r.client.Bytes(); len(rest) > 0 && !r.isRewritten() {
+		_ = r.toOriginal.write(rest, false)
+		r.client.Discard(len(rest))
+	}
+	_ = r.toOriginal.write(nil, false)
+	r.original.CloseWrite()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.silent = true
+	r.lockedCancelUnasked()
+	if r.shown {
+		r.lockedDone()
+	}
+	r.lockedOver()
+}
+
+func (r *Relay) isRewritten() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rewritten
+}
+
+// ServeOriginal hands on what the original says until it says no more.
+func (r *Relay) ServeOriginal() {
+	for {
+		if r.answers.hear() != nil {
+			r.abort() // the client is gone
+			return
+		}
+		if err := r.original.Fill(); err != nil {
+			r.endAnswers(err)
+			return
+		}
+	}
+}
+
+// endAnswers is called when nothing more comes from the original.
+func (r *Relay) endAnswers(err error) {
+	if rest := r.original.Bytes(); len(rest) > 0 && !r.isRewritten() {
+		_ = r.toClient.write(rest, false)
+	}
+	r.mu.Lock()
+	before := r.leaving
+	r.leaving = left
+	if !errors.Is(err, io.EOF) {
+		r.cause = err
+	}
+	if r.stolen > 0 && (r.answers.left > 0 || r.answers.inner) {
+		r.work.Go(r.abort) // in the middle of a frame, nobody else can speak any more
+	} else if r.stolen > 0 {
+		r.lockedSurvive(before)
+	}
+	r.lockedOver()
+	r.mu.Unlock()
+}
+
+// lockedSurvive lets stolen streams go on without the original: the client learns that there will be no new ones, and what of the
+// others will have no answer.
+func (r *Relay) lockedSurvive(before leaving) {
+	if before == staying {
+		last := r.last
+		r.toClient.add(func(b []byte) []byte { return appendGoAway(b, last, http2.ErrCodeNo, "") })
+	}
+	for id, s := range r.streams {
+		if s.theft == nil {
+			r.toClient.add(func(b []byte) []byte { return appendReset(b, id, http2.ErrCodeInternal) })
+			r.lockedRemove(s)
+		}
+	}
+}
+
+// lockedGoAway makes the original's last words true of stolen streams too.
+func (a *answers) lockedGoAway(payload []byte) {
+	if !a.rewritten {
+		a.leaving = going
+		return
+	}
+	at := word(payload)
+	last := at
+	if at < maxWindow {
+		last = 0
+		for id, s := range a.streams {
+			switch {
+			case s.theft != nil, s.at <= at:
+				last = max(last, id)
+			}
+		}
+		last = max(last, min(at, a.last))
+		for id, s := range a.streams {
+			if s.theft == nil && s.at > at && id <= last {
+				a.toClient.add(func(b []byte) []byte { return appendReset(b, id, http2.ErrCodeRefusedStream) })
+				a.lockedRemove(s)
+			}
+		}
+	}
+	a.leaving = going
+	binary.BigEndian.PutUint32(payload, last)
+}
+
+// lockedOver looks whether the connection is at an end.
+func (r *Relay) lockedOver() {
+	switch {
+	case r.aborted || r.ending:
+	case r.leaving == left && r.stolen == 0 && r.cause != nil:
+		r.ending = true
+		r.work.Go(r.abort)
+	case r.leaving == left && r.stolen == 0:
+		r.ending = true
+		r.work.Go(func() { r.show(nil, windingUp) })
+	case r.retiring && len(r.streams) == 0:
+		r.ending, r.deaf = true, true
+		words := appendGoAway(nil, r.last, http2.ErrCodeNo, "")
+		r.work.Go(func() { r.show(words, lingering) })
+	}
+}
+
+// show ends our side of the client's connection with these words. The client has so long to end its own.
+func (r *Relay) show(words []byte, patience time.Duration) {
+	if words != nil {
+		r.toClient.add(func(b []byte) []byte { return append(b, words...) })
+	}
+	_ = r.toClient.write(nil, false)
+	r.client.CloseWrite()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shown = true
+	if r.silent {
+		r.lockedDone()
+	} else if !r.aborted {
+		r.timer = time.AfterFunc(patience, r.abort)
+	}
+}
+
+// retire tells the client to go when the port was given up, after a request.
+func (r *Relay) retire() {
+	if r.config.Retired == nil || !r.config.Retired() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.retiring || r.leaving != staying || r.raw.Load() {
+		return
+	}
+	r.retiring = true
+	r.toClient.add(func(b []byte) []byte { return appendGoAway(b, maxWindow, http2.ErrCodeNo, "") })
+}
+
+// abort ends everything at once, so that nobody takes it for a proper end. Safe for concurrent use.
+func (r *Relay) abort() {
+	r.mu.Lock()
+	r.aborted = true
+	r.change.Broadcast()
+	r.lockedDone()
+	r.mu.Unlock()
+	r.client.Reset()
+	r.original.Reset()
+}
+
+func (r *Relay) lockedDone() {
+	select {
+	case <-r.over:
+	default:
+		close(r.over)
+	}
+}
+
+// shut closes what there is, and waits for it.
+func (r *Relay) shut() {
+	r.mu.Lock()
+	r.aborted = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	for _, l := range r.locals {
+		l.lockedKill(errOver)
+	}
+	r.change.Broadcast()
+	r.mu.Unlock()
+	_ = r.client.Close()
+	_ = r.original.Close()
+	r.toClient.close()
+	r.toOriginal.close()
+	r.work.Wait()
+	r.tell()
+}
+
+func (r *Relay) isDeaf() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deaf
+}

@@ -1,0 +1,81 @@
+// Package h2 relays the frames of one HTTP/2 connection between a client, the original and the local processes of sessions,
+// stream by stream. It never changes what passes while nothing was stolen on the connection, nor answers for an original that
+// can be reached.
+package h2
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/magpie-k8s/magpie/filters"
+)
+
+// A Conn is a connection with the bytes that were read from it and not discarded yet. It has room for 64 KiB of them. One
+// goroutine reads it, one at a time writes.
+type Conn interface {
+	io.WriteCloser
+	Fill() error // waits for bytes; may return without any
+	Bytes() []byte
+	Discard(n int)
+	CloseWrite()
+	Reset()
+}
+
+// A Local is the local process of a session. It is comparable: requests for the same one share a connection.
+type Local interface {
+	Session() string
+	Open(ctx context.Context) (Conn, error)
+	Gone() bool // the session has taken its claim back
+}
+
+// An Exchange is one request with its answer.
+type Exchange struct {
+	Session  string // who answered; empty: the original
+	Lost     string // the session that was to answer and could not
+	Method   string
+	Path     string
+	Status   int
+	Duration time.Duration
+}
+
+// Config is what a Relay needs to know.
+type Config struct {
+	// Choose returns whom a request belongs to; nil means that it passes.
+	Choose func(*filters.Request) Local
+
+	Retired  func() bool // the port was given up: the connection is to end between requests
+	Observed func() bool // somebody listens to Observe
+	Observe  func(Exchange)
+}
+
+// A Relay is one client connection that speaks HTTP/2.
+type Relay struct {
+	config   Config
+	client   Conn
+	original Conn
+
+	toClient, toOriginal *outbox
+
+	requests requests // the client's side being read
+	answers  answers  // the original's
+
+	raw atomic.Bool // bytes both ways from now on; nobody looks
+
+	mu sync.Mutex
+	books
+}
+
+// New returns a Relay between a client and the original.
+func New(config Config, client, original Conn) *Relay {
+	r := &Relay{config: config, client: client, original: original}
+	r.toClient, r.toOriginal = newOutbox(client), newOutbox(original)
+	r.requests.init(r)
+	r.answers.init(r)
+	r.books.init()
+	r.over = make(chan struct{})
+	r.change.L = &r.mu
+	return r
+}
