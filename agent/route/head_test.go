@@ -1,10 +1,6 @@
 package route
 
 import (
-	"bufio"
-	"bytes"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 )
@@ -80,103 +76,4 @@ func TestRepliesAreFramed(t *testing.T) {
 			t.Errorf("%q: verdict %d", say, v)
 		}
 	}
-}
-
-// FuzzRequest holds us against net/http: what we call clean, it must end at the same byte, if it reads it at all; and however the
-// bytes are torn, we must come to the same verdict.
-func FuzzRequest(f *testing.F) {
-	for _, steps := range passed {
-		for _, s := range steps {
-			f.Add([]byte(s.say), 3)
-		}
-	}
-	for _, say := range inDoubt {
-		if len(say) < 1<<10 { // the engine is slow with long ones
-			f.Add([]byte(say), 1)
-		}
-	}
-	f.Fuzz(func(t *testing.T, b []byte, torn int) {
-		end, ok := measure(b)
-		if !ok {
-			return
-		}
-		if again, ok := measureTorn(b, torn); !ok || again != end {
-			t.Fatalf("torn: %d, %v; whole: %d", again, ok, end)
-		}
-		src := bytes.NewReader(b)
-		r := bufio.NewReaderSize(src, 16)
-		req, err := http.ReadRequest(r)
-		if err != nil {
-			return // stricter than us, about what is not framing
-		}
-		if _, err := io.Copy(io.Discard, req.Body); err != nil {
-			return
-		}
-		if theirs := len(b) - src.Len() - r.Buffered(); theirs != end {
-			t.Fatalf("ends at %d for us, at %d for net/http: %q", end, theirs, b)
-		}
-	})
-}
-
-// measure returns where the first request of b ends, if it is clean and complete.
-func measure(b []byte) (int, bool) {
-	var h head
-	if h.parse(b) != clean {
-		return 0, false
-	}
-	body := h.body()
-	n, ok := body.feed(b[h.n:])
-	return h.n + n, ok && !body.open()
-}
-
-func measureTorn(b []byte, piece int) (int, bool) {
-	var h head
-	piece = max(1, piece&0xff)
-	i := min(piece, len(b))
-	for v := h.parse(b[:i]); v != clean; v = h.parse(b[:i]) {
-		if v != incomplete || i == len(b) {
-			return 0, false
-		}
-		i = min(i+piece, len(b))
-	}
-	body := h.body()
-	end := h.n
-	for body.open() {
-		n, ok := body.feed(b[end:min(end+piece, len(b))])
-		if end += n; !ok || n == 0 && body.open() {
-			return 0, false
-		}
-	}
-	return end, true
-}
-
-func FuzzReply(f *testing.F) {
-	for _, steps := range passed {
-		for _, s := range steps {
-			f.Add([]byte(s.answer))
-		}
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var r reply
-		if r.parse(b) != clean || r.status < 200 {
-			return
-		}
-		body := r.body(methodSafe)
-		n, ok := body.feed(b[r.n:])
-		if !ok || body.open() {
-			return
-		}
-		src := bytes.NewReader(b)
-		br := bufio.NewReaderSize(src, 16)
-		resp, err := http.ReadResponse(br, &http.Request{Method: "GET"})
-		if err != nil {
-			return
-		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-			return
-		}
-		if theirs := len(b) - src.Len() - br.Buffered(); theirs != r.n+n {
-			t.Fatalf("ends at %d for us, at %d for net/http: %q", r.n+n, theirs, b)
-		}
-	})
 }
