@@ -19,7 +19,7 @@ import (
 type pace struct {
 	every    time.Duration // one is closed this often, so that not all clients come back at once
 	quiet    time.Duration // no byte for this long, either way: nothing goes over it
-	answer   time.Duration // the same where the client spoke last: it may wait for an answer that takes its time
+	answer   time.Duration // the same unless the original spoke last: the client may wait for an answer that takes its time
 	patience time.Duration // busy ones are given up after this
 }
 
@@ -158,7 +158,7 @@ func (f *flush) closeIdle(ctx context.Context, open []*socket) (closed int, err 
 // idle reports whether nothing goes over a connection, as far as one can tell from outside.
 func (p pace) idle(s *socket) bool {
 	enough := p.quiet
-	if s.received < s.sent {
+	if s.received <= s.sent { // the kernel counts in ticks of up to 10 ms
 		enough = p.answer
 	}
 	return s.state == unix.BPF_TCP_ESTABLISHED && s.unread == 0 && s.unsent == 0 && s.idle() >= enough

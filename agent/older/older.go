@@ -93,8 +93,8 @@ func (d *diag) look(ctx context.Context, port uint16) (*sight, error) {
 			v.before[s.cookie()] = s.inode
 		}
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || len(v.before) == 0 {
+		return v, err
 	}
 	ours, err := ownSockets()
 	if err != nil {
