@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/magpie-k8s/magpie/agent/local"
 	"github.com/magpie-k8s/magpie/agent/route"
 	"github.com/magpie-k8s/magpie/filters"
 	"github.com/magpie-k8s/magpie/wire"
@@ -79,9 +80,20 @@ func (h *holding) claim() *route.Claim {
 	return c
 }
 
-// open is a stream to the local process, over the carrier whose turn it is. It does not wait for the process to accept: round
-// trips are what users feel.
+// open is a stream to the local process on which the client's protocol is spoken, whatever the process speaks.
 func (h *holding) open(ctx context.Context, v route.Visit) (route.Stream, error) {
+	stream := func(ctx context.Context) (local.Stream, error) { return h.stream(ctx, v) }
+	switch {
+	case v.Protocol == route.HTTP1 && h.local == wire.LocalProtocol_LOCAL_PROTOCOL_HTTP2:
+		return local.Adapt(ctx, stream, local.HTTP1, local.HTTP2)
+	case v.Protocol == route.HTTP2 && h.local == wire.LocalProtocol_LOCAL_PROTOCOL_HTTP1:
+		return local.Adapt(ctx, stream, local.HTTP2, local.HTTP1)
+	}
+	return stream(ctx)
+}
+
+// stream opens one over the carrier whose turn it is. It does not wait for the process to accept: round trips are what users feel.
+func (h *holding) stream(ctx context.Context, v route.Visit) (*wire.Stream, error) {
 	c := h.session.pick()
 	if c == nil {
 		return nil, syscall.ECONNREFUSED
