@@ -1,14 +1,28 @@
 // Package handshake takes the original's place in TLS: it ends a client's TLS with the original's own certificate, and begins it
 // anew to the original, asking for what the client asked for. It never looks into a connection that no configuration names, and one that it
 // could not serve as the original would passes whole, TLS end to end.
+//
+// # What a client notices
+//
+// Nothing is answered before the original has: it is shown the client's name (SNI), its protocols (ALPN), its versions and its ciphers, and what it picks
+// is what the client gets. So a client meets the protocol, the version and the refusals that it meets without us. Where the original cannot be asked in the
+// client's place (it refuses, it asks for a certificate that nobody gave us, it shows another one than ours) the client's own bytes go to it, on a new connection.
+//
+// Not the same are: the ciphers' and curves' order, which is ours; session tickets, which are ours; ClientHello extensions that crypto/tls does
+// not know; Encrypted ClientHello, which is taken for its outer part, as by any server without keys for it (browsers send something like it to all).
 package handshake
 
 import (
+	"bytes"
 	"context"
-	"crypto/tls"
-	"errors"
-	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 )
+
+// lookEvery is how often files are read again. Those who rotate certificates do so hours before the old ones end.
+const lookEvery = 10 * time.Second
 
 // A Text is PEM, or where it lies in the target's files; the zero Text is none.
 type Text struct {
@@ -16,8 +30,12 @@ type Text struct {
 	PEM  []byte
 }
 
+func (t Text) none() bool { return t.Path == "" && len(t.PEM) == 0 }
+
 // A Pair is a certificate with its chain, and the key to it.
 type Pair struct{ Certificate, Key Text }
+
+func (p Pair) none() bool { return p.Certificate.none() && p.Key.none() }
 
 // Verify says what clients have to show.
 type Verify uint8
@@ -47,80 +65,56 @@ type Config struct {
 }
 
 // A Port ends TLS on one port. It is safe for concurrent use and needs no closing.
-type Port struct{ config Config }
+type Port struct {
+	config  Config
+	now     atomic.Pointer[material] // nil until something good was read
+	looked  atomic.Int64             // when, in Unix nanoseconds
+	looking atomic.Bool
+
+	// answers is what the original picked last, by what it was offered, for the time when it is not there. Few offers are possible: see kept.
+	answers sync.Map
+}
 
 // New returns the TLS of a port. Nothing is read yet: see Check.
 func New(config Config) *Port { return &Port{config: config} }
 
 // Check reads all that the configuration names, and says what is wrong with it: an *Error with a hint.
-func (p *Port) Check(context.Context) error { return errors.New("not yet") }
-
-// A Dialer connects to the original, without TLS.
-type Dialer func(ctx context.Context) (net.Conn, error)
-
-// Try shakes hands with the original as for a client that asks for nothing special, and says why connections could not be looked into: an *Error with
-// a hint, which is to be told and refuses nothing.
-func (p *Port) Try(ctx context.Context, dial Dialer) error { return errors.New("not yet") }
-
-// A Kind is what became of a connection.
-type Kind uint8
-
-const (
-	// Plain is no TLS, or nobody spoke in time.
-	Plain Kind = iota
-	// Raw is TLS that passes whole: Result.Why says why.
-	Raw
-	// Ended is TLS that ends here: Result.Client yields what is inside.
-	Ended
-)
-
-// A Result is a connection to be served further. Whoever got it closes Client, and then the Result.
-type Result struct {
-	Kind Kind
-	// Client is a *Conn when the TLS ended; else all bytes are still to be read from it.
-	Client net.Conn
-	// Why a connection is raw. An *Error is for the developer to know, once; anything else is the client's own wish.
-	Why error
+func (p *Port) Check(context.Context) error {
+	_, err := p.look()
+	return err
 }
 
-// Dial returns the connection to the original that goes with the client's: in TLS with the same protocol, if the client's TLS ended. The first is there
-// already; later ones are made.
-func (r *Result) Dial(ctx context.Context) (net.Conn, error) { return nil, errors.New("not yet") }
-
-// Close lets go of what was not dialled.
-func (r *Result) Close() error { return nil }
-
-// Accept takes a client's first bytes and decides. On an error the client could not be served, and is closed; it is told its reason where TLS has
-// a word for it.
-func (p *Port) Accept(ctx context.Context, client net.Conn, dial Dialer) (*Result, error) {
-	return nil, errors.New("not yet")
+// current returns what holds. Of files that changed for the worse the last good ones hold.
+func (p *Port) current() (*material, error) {
+	m := p.now.Load()
+	if m != nil && (!p.config.hasFiles() || time.Now().UnixNano()-p.looked.Load() < int64(lookEvery)) {
+		return m, nil
+	}
+	// One connection looks; the others need not wait for files that may be far away.
+	if m != nil && !p.looking.CompareAndSwap(false, true) {
+		return m, nil
+	}
+	fresh, err := p.look()
+	p.looking.Store(false)
+	if err != nil && m != nil {
+		return m, nil
+	}
+	return fresh, err
 }
 
-// A Conn is the inside of TLS. Its ends are those of the connection around it: it closes with a reset if it is told to, and passes the way in which the
-// other side of the agent ended: with a word, or without.
-type Conn struct {
-	net.Conn
-	tls *tls.Conn
+func (p *Port) look() (*material, error) {
+	p.looked.Store(time.Now().UnixNano())
+	texts, err := p.config.texts()
+	if err != nil {
+		return nil, err
+	}
+	if m := p.now.Load(); m != nil && slices.EqualFunc(m.texts, texts, bytes.Equal) {
+		return m, nil
+	}
+	m, err := p.config.parse(texts)
+	if err != nil {
+		return nil, err
+	}
+	p.now.Store(m)
+	return m, nil
 }
-
-// ConnectionState says what was agreed on: the server's name, the protocol, the peer's certificates.
-func (c *Conn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
-
-// Looks reports whether the first bytes of a client begin TLS, and whether they are enough to say so.
-func Looks(first []byte) (begins, enough bool) { return false, false }
-
-// Probe reports whether the original speaks TLS. It takes a second at most.
-func Probe(ctx context.Context, dial Dialer) (bool, error) { return false, errors.New("not yet") }
-
-// An Error says in one line what is wrong, and in another what to do.
-type Error struct {
-	Cause, Advice string
-	Err           error // for errors.Is; may be nil
-}
-
-func (e *Error) Error() string { return e.Cause }
-
-// Hint returns one line for the developer.
-func (e *Error) Hint() string { return e.Advice }
-
-func (e *Error) Unwrap() error { return e.Err }
