@@ -37,8 +37,10 @@ type lab struct {
 	target, client, home string // namespaces
 	dir                  string
 	original             *exec.Cmd
+	direct               *exec.Cmd // where nobody claims, if that is another process
 	haproxy              *exec.Cmd
 	nginx                *exec.Cmd
+	nghttpx              *exec.Cmd
 	agent                *exec.Cmd
 	session              *exec.Cmd
 	local                int    // process of the local server, a child of session
@@ -46,7 +48,8 @@ type lab struct {
 	undo                 []func()
 }
 
-func openLab(ctx context.Context) (_ *lab, err error) {
+// openLab makes the namespaces and then starts what is to be in them.
+func openLab(ctx context.Context, starts ...func(context.Context, *lab) error) (_ *lab, err error) {
 	dir, err := os.MkdirTemp("", "magpie-bench-")
 	if err != nil {
 		return nil, err
@@ -59,8 +62,11 @@ func openLab(ctx context.Context) (_ *lab, err error) {
 			l.close()
 		}
 	}()
-	for _, step := range []func(context.Context) error{l.openNetwork, l.startOriginal, l.startHAProxy, l.startNginx, l.startAgent, l.startSession} {
-		if err := step(ctx); err != nil {
+	if err := l.openNetwork(ctx); err != nil {
+		return nil, err
+	}
+	for _, start := range starts {
+		if err := start(ctx, l); err != nil {
 			return nil, err
 		}
 	}
@@ -147,8 +153,8 @@ func (c cpu) pin(argv ...string) []string {
 }
 
 // ask makes one request from the client's namespace and returns the answer with its head.
-func (l *lab) ask(ctx context.Context, at, header string) (string, error) {
-	argv := within(l.client, "curl", "-sS", "-i", "-m", "2", "http://"+at+"/")
+func (l *lab) ask(ctx context.Context, at, header string, flags ...string) (string, error) {
+	argv := within(l.client, append([]string{"curl", "-sS", "-i", "-m", "2", "http://" + at + "/"}, flags...)...)
 	if header != "" {
 		argv = append(argv, "-H", header)
 	}

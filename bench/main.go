@@ -18,6 +18,9 @@ import (
 	"time"
 )
 
+// everything is the parts, in their order.
+var everything = []string{"http1", "http2", "layer"}
+
 // patience bounds what is not load: starting, compiling and the layer's part.
 const patience = 10 * time.Minute
 
@@ -35,11 +38,17 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == serveCommand {
+		return serveH2(args[1], args[2])
+	}
+	if len(args) > 0 && args[0] == askCommand {
+		return runAsk(out, args[1], args[2], args[3])
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rounds := flags.Int("rounds", 5, "rounds of each; medians are printed")
 	length := flags.Duration("duration", 3*time.Second, "length of one measurement, in whole seconds")
 	conns := flags.Int("connections", 64, "keep-alive connections of the load")
-	layer := flags.Bool("layer", true, "measure the costs of the layer too")
+	parts := flags.String("parts", strings.Join(everything, ","), "what to measure")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -49,31 +58,46 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, for namespaces of its own: sudo make bench")
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(*rounds)*10**length)
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(*rounds)*40**length)
 	defer cancel()
 	printMachine(ctx, out)
-	if err := measureTheWay(ctx, out, load{connections: *conns, length: *length}, *rounds); err != nil {
-		return err
+	with := load{connections: *conns, length: *length}
+	for part := range strings.SplitSeq(*parts, ",") {
+		var err error
+		switch part {
+		case "http1":
+			err = measureTheWay(ctx, out, with, *rounds)
+		case "http2":
+			err = measureH2(ctx, out, *length, *rounds)
+		case "layer":
+			err = measureTheLayer(ctx, out, *rounds)
+		default:
+			err = fmt.Errorf("there is no part %q: there are %s", part, strings.Join(everything, ", "))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if !*layer {
-		return nil
-	}
-	costs, err := measureLayer(ctx, *rounds)
-	if err != nil {
-		return err
-	}
-	printCosts(out, "The layer alone, with a pod of the test's own", costs)
 	return nil
+}
+
+// measureTheLayer is what needs no agent.
+func measureTheLayer(ctx context.Context, out io.Writer, rounds int) error {
+	costs, err := measureLayer(ctx, rounds)
+	if err == nil {
+		printCosts(out, "The layer alone, with a pod of the test's own", costs)
+	}
+	return err
 }
 
 // measureTheWay is what needs the lab.
 func measureTheWay(ctx context.Context, out io.Writer, with load, rounds int) error {
-	lab, err := openLab(ctx)
+	lab, err := openLab(ctx, startOriginal, startHAProxy, startNginx, startAgent, startSession)
 	if err != nil {
 		return err
 	}
 	defer lab.close()
-	rows, err := measureRouting(ctx, lab, with, rounds)
+	rows, err := measureWays(ctx, lab, lab.ways(), with, rounds)
 	if err != nil {
 		return err
 	}

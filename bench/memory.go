@@ -28,7 +28,10 @@ func measureMemory(ctx context.Context, l *lab) ([]memory, error) {
 		{"%d keep-alive connections, passed", ""},
 		{"%d keep-alive connections, stolen", ours},
 	} {
-		m, err := l.most(ctx, fmt.Sprintf(v.when, keptConnections), v.header)
+		m, err := l.most(fmt.Sprintf(v.when, keptConnections), func() error {
+			_, _, err := l.wrk(ctx, original, load{connections: keptConnections, length: keptFor, header: v.header})
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -37,14 +40,11 @@ func measureMemory(ctx context.Context, l *lab) ([]memory, error) {
 	return rows, nil
 }
 
-// most is the most memory under wrk, whose connections are busy all the time: an upper bound for connections that are kept.
-func (l *lab) most(ctx context.Context, when, header string) (memory, error) {
+// most is the most memory under a load whose connections are busy all the time: an upper bound for connections that are kept.
+func (l *lab) most(when string, load func() error) (memory, error) {
 	m := memory{when: when}
 	done := make(chan error, 1)
-	go func() {
-		_, _, err := l.wrk(ctx, original, load{connections: keptConnections, length: keptFor, header: header})
-		done <- err
-	}()
+	go func() { done <- load() }()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {

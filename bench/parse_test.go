@@ -65,3 +65,22 @@ func TestFiguresOfAMedianAreTakenEachByItself(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
+
+func TestWhatH2loadSaysIsReadInItsUnits(t *testing.T) {
+	const said = `finished in 2.00s, 532752.00 req/s, 36.58MB/s
+requests: 1065504 total, 1066016 started, 1065504 done, 1065490 succeeded, 7 failed, 1 errored, 2 timeout
+status codes: 1065490 2xx, 3 3xx, 0 4xx, 4 5xx
+traffic: 73.16MB (76718704) total, 11.18MB (11722576) headers (space savings 93.71%), 43.69MB (45816672) data
+                     min         max         mean         sd        +/- sd
+time for request:       84us      6.97ms       950us       241us    92.21%
+time for connect:       41us       301us       174us        81us    62.50%
+`
+	got, err := parseH2load(said)
+	want := result{requests: 1065504, perSecond: 532752, most: 6970 * time.Microsecond, mean: 950 * time.Microsecond, errors: 17}
+	if err != nil || got != want {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+	}
+	if r, err := parseH2load("Nobody is there.\n"); err == nil {
+		t.Errorf("read %+v", r)
+	}
+}

@@ -16,6 +16,7 @@ const tick = 10 * time.Millisecond
 // process is what proc_pid_stat(5) says of one.
 type process struct {
 	pid, parent int
+	name        string
 	cpu         time.Duration // its own, all threads, and of its children that have ended
 }
 
@@ -29,7 +30,9 @@ func processes() (all []process) {
 		}
 		p := process{}
 		p.pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from field 3 on
+		end := bytes.LastIndexByte(stat, ')')
+		p.name = string(stat[bytes.IndexByte(stat, '(')+1 : end])
+		fields := bytes.Fields(stat[end+1:]) // from field 3 on
 		p.parent, _ = strconv.Atoi(string(fields[1]))
 		for _, f := range fields[11:15] { // utime, stime, cutime, cstime
 			n, _ := strconv.Atoi(string(f))
@@ -42,6 +45,25 @@ func processes() (all []process) {
 
 // cpuOf sums the CPU time of processes and of all that they have started.
 func cpuOf(roots ...int) (sum time.Duration) {
+	for _, p := range family(roots...) {
+		sum += p.cpu
+	}
+	return sum
+}
+
+// childOf finds the process of a name that another one has started, itself or through others.
+func childOf(root int, name string) (int, error) {
+	const longest = 15 // that the kernel keeps of a name
+	for _, p := range family(root) {
+		if p.pid != root && p.name == name[:min(len(name), longest)] {
+			return p.pid, nil
+		}
+	}
+	return 0, fmt.Errorf("process %d has started no %s", root, name)
+}
+
+// family is processes and all that they have started.
+func family(roots ...int) (members []process) {
 	all := processes()
 	family := map[int]bool{}
 	for _, pid := range roots {
@@ -57,10 +79,10 @@ func cpuOf(roots ...int) (sum time.Duration) {
 	}
 	for _, p := range all {
 		if family[p.pid] {
-			sum += p.cpu
+			members = append(members, p)
 		}
 	}
-	return sum
+	return members
 }
 
 // memoryOf is the resident memory of a process in MB.

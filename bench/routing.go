@@ -12,9 +12,11 @@ import (
 	"time"
 )
 
-// load is what wrk puts on a server.
+// load is what wrk or h2load puts on a server.
 type load struct {
 	connections int
+	streams     int // of each connection at the same time: HTTP/2 if there are any
+	requests    int // in all; 0 is as many as there is time for
 	length      time.Duration
 	header      string
 }
@@ -23,7 +25,9 @@ type load struct {
 type result struct {
 	requests  int
 	perSecond float64
-	p50, p99  time.Duration
+	p50, p99  time.Duration // from wrk
+	mean      time.Duration // from h2load, as the next
+	most      time.Duration
 	proxies   time.Duration // CPU a request of what stands between the load and the server
 	all       time.Duration // the same with the server and the load
 	errors    int
@@ -37,6 +41,7 @@ type way struct {
 	between []int // processes through which requests go, with their children
 }
 
+// ways are those of HTTP/1.
 func (l *lab) ways() []way {
 	app, agent := l.original.Process.Pid, l.agent.Process.Pid
 	return []way{
@@ -53,9 +58,8 @@ type measured struct {
 	result
 }
 
-// measureRouting measures all ways in turn, several times over, so that what else the machine does hits all alike.
-func measureRouting(ctx context.Context, l *lab, with load, rounds int) ([]measured, error) {
-	ways := l.ways()
+// measureWays measures all ways in turn, several times over, so that what else the machine does hits all alike.
+func measureWays(ctx context.Context, l *lab, ways []way, with load, rounds int) ([]measured, error) {
 	runs := make([][]result, len(ways))
 	for range rounds {
 		for i, w := range ways {
@@ -77,11 +81,15 @@ func measureRouting(ctx context.Context, l *lab, with load, rounds int) ([]measu
 // measure runs one measurement.
 func (l *lab) measure(ctx context.Context, w way, with load) (result, error) {
 	server, both := w.spent()
-	out, spent, err := l.wrk(ctx, w.at, with)
+	run, parse := l.wrk, parseWrk
+	if with.streams > 0 {
+		run, parse = l.h2load, parseH2load
+	}
+	out, spent, err := run(ctx, w.at, with)
 	if err != nil {
 		return result{}, err
 	}
-	r, err := parseWrk(out)
+	r, err := parse(out)
 	if err != nil {
 		return r, err
 	}
@@ -103,13 +111,21 @@ func (l *lab) wrk(ctx context.Context, at string, with load) (out string, spent 
 	if with.header != "" {
 		wrk = append(wrk, "-H", with.header)
 	}
-	argv := within(l.client, endCPU.pin(wrk...)...)
-	ctx, cancel := context.WithTimeout(ctx, with.length+startTimeout)
+	return l.load(ctx, with.length+loadTimeout, wrk...)
+}
+
+// loadTimeout is what a load may take beyond its length.
+const loadTimeout = 30 * time.Second
+
+// load runs a program that puts load on a server.
+func (l *lab) load(ctx context.Context, timeout time.Duration, program ...string) (out string, spent time.Duration, err error) {
+	argv := within(l.client, endCPU.pin(program...)...)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	said, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", 0, fmt.Errorf("wrk: %w: %s", err, said)
+		return "", 0, fmt.Errorf("%s: %w: %s", program[0], err, said)
 	}
 	return string(said), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
@@ -155,6 +171,8 @@ func median(runs []result) (m result) {
 	m.perSecond = mid(runs, func(r result) float64 { return r.perSecond })
 	m.p50 = mid(runs, func(r result) time.Duration { return r.p50 })
 	m.p99 = mid(runs, func(r result) time.Duration { return r.p99 })
+	m.mean = mid(runs, func(r result) time.Duration { return r.mean })
+	m.most = mid(runs, func(r result) time.Duration { return r.most })
 	m.proxies = mid(runs, func(r result) time.Duration { return r.proxies })
 	m.all = mid(runs, func(r result) time.Duration { return r.all })
 	for _, r := range runs {

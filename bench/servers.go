@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ const answer = "hello from the lab, forty-four bytes long.."
 
 // startOriginal starts the server behind all ways but the stolen one. The rivals have it where nobody claims, or
 // their requests would pass through the agent as well.
-func (l *lab) startOriginal(ctx context.Context) error {
+func startOriginal(ctx context.Context, l *lab) error {
 	conf, err := l.nginxConf("original", `server { listen 8080 backlog=4096; listen 8079 backlog=4096; location / { add_header X-Who original; return 200 "`+answer+`"; } }`)
 	if err != nil {
 		return err
@@ -27,7 +28,7 @@ func (l *lab) startOriginal(ctx context.Context) error {
 }
 
 // startNginx starts a rival: nginx that routes by the same header.
-func (l *lab) startNginx(ctx context.Context) error {
+func startNginx(ctx context.Context, l *lab) error {
 	conf, err := l.nginxConf("rival", `
 	map $http_x_user $to { default app; "me" dev; }
 	upstream app { server 127.0.0.1:8079; keepalive 128; keepalive_requests 1000000000; }
@@ -54,7 +55,15 @@ client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uws
 }
 
 // startHAProxy starts the other rival. Its other settings for reuse, pools and buffers measured alike.
-func (l *lab) startHAProxy(ctx context.Context) (err error) {
+func startHAProxy(ctx context.Context, l *lab) (err error) {
+	if l.haproxy, err = l.startHAProxyWith(""); err != nil {
+		return err
+	}
+	return l.answered(ctx, haproxyAt, "", "original")
+}
+
+// startHAProxyWith starts HAProxy with a protocol other than its default for both sides.
+func (l *lab) startHAProxyWith(protocol string) (*exec.Cmd, error) {
 	name, value, _ := strings.Cut(ours, ": ")
 	conf := filepath.Join(l.dir, "haproxy.cfg")
 	text := `global
@@ -68,41 +77,42 @@ defaults
   option http-keep-alive
   http-reuse always
 frontend f
-  bind :8081 backlog 4096
+  bind :8081 backlog 4096 ` + protocol + `
   use_backend dev if { req.hdr(` + name + `) -i ` + value + ` }
   default_backend app
 backend app
-  server a 127.0.0.1:8079
+  server a 127.0.0.1:8079 ` + protocol + `
 backend dev
   server d 127.0.0.1:9
 `
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		return err
+		return nil, err
 	}
-	if l.haproxy, err = l.start(within(l.target, proxyCPU.pin("haproxy", "-db", "-f", conf)...)...); err != nil {
-		return err
-	}
-	return l.answered(ctx, haproxyAt, "", "original")
+	return l.start(within(l.target, proxyCPU.pin("haproxy", "-db", "-f", conf)...)...)
 }
 
 func (l *lab) socket() string { return filepath.Join(l.dir, "agent.sock") }
 
 // startAgent starts an agent with one thread, as the rivals have.
-func (l *lab) startAgent(ctx context.Context) (err error) {
+func startAgent(ctx context.Context, l *lab) (err error) {
 	if l.agent, err = l.start(proxyCPU.pin("env", "GOMAXPROCS=1", "bin/magpie-agent", "serve", "--target", "netns/"+l.target, "--socket", l.socket())...); err != nil {
 		return err
 	}
 	return eventually(ctx, func() error { _, err := os.Stat(l.socket()); return err })
 }
 
+// execSteal is magpie exec up to its command.
+func (l *lab) execSteal() []string {
+	return []string{"bin/magpie", "exec", "--agent", l.socket(), "--target", "netns/" + l.target, "--steal", "--http-header-filter", ours, "--"}
+}
+
 // startSession starts a session whose local process is the same small server as the original.
-func (l *lab) startSession(ctx context.Context) error {
+func startSession(ctx context.Context, l *lab) error {
 	conf, err := l.nginxConf("local", `server { listen 8080 backlog=4096; location / { add_header X-Who session; return 200 "`+answer+`"; } }`)
 	if err != nil {
 		return err
 	}
-	l.session, err = l.start(within(l.home, "bin/magpie", "exec", "--agent", l.socket(), "--target", "netns/"+l.target, "--steal",
-		"--http-header-filter", ours, "--", "nginx", "-c", conf)...)
+	l.session, err = l.start(within(l.home, append(l.execSteal(), "nginx", "-c", conf)...)...)
 	if err != nil {
 		return err
 	}
