@@ -141,8 +141,8 @@ func (f *flush) closeIdle(ctx context.Context, open []*socket) (closed int, err 
 		case !f.pace.idle(&now):
 			continue
 		}
-		// The client's next connection is ours from here.
-		if err := f.destroy(ctx, s); err != nil && !errors.Is(err, unix.ENOENT) {
+		// The client's next connection is ours from here. That it is closed must be counted, whatever ends meanwhile.
+		if err := f.destroy(context.WithoutCancel(ctx), s); err != nil && !errors.Is(err, unix.ENOENT) {
 			return closed, err
 		}
 		closed++
