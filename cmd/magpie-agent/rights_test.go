@@ -50,11 +50,11 @@ func mustPlace(tb testing.TB) *place {
 }
 
 // mustBeJob starts an agent as the container of a Job: in namespaces of its own, but for that of processes.
-func (p *place) mustBeJob(tb testing.TB, rights string) {
+func (p *place) mustBeJob(tb testing.TB, rights string, flags ...string) {
 	tb.Helper()
 	addr := mustFreePort(tb)
 	p.dial = func() (net.Conn, error) { return net.Dial("tcp", addr) }
-	p.agent = p.command(tb, rights, "--target", "container/containerd://"+p.id, "--listen", "tcp:"+addr)
+	p.agent = p.command(tb, rights, append(flags, "--target", "container/containerd://"+p.id, "--listen", "tcp:"+addr)...)
 	testnet.NewCgroup(tb, "").Put(tb, p.agent)
 	if err := p.agent.Start(); err != nil {
 		tb.Fatal(err)
@@ -68,11 +68,11 @@ func (p *place) mustBeJob(tb testing.TB, rights string) {
 }
 
 // mustBeEphemeral starts an agent as an ephemeral container: in the target's network namespace, with a cgroup in its pod.
-func (p *place) mustBeEphemeral(tb testing.TB, rights string) {
+func (p *place) mustBeEphemeral(tb testing.TB, rights string, flags ...string) {
 	tb.Helper()
 	socket := filepath.Join(tb.TempDir(), "agent.sock")
 	p.dial = func() (net.Conn, error) { return net.Dial("unix", socket) }
-	p.agent = p.command(tb, rights, "--target", fmt.Sprint("pid/", p.app), "--listen", "unix:"+socket)
+	p.agent = p.command(tb, rights, append(flags, "--target", fmt.Sprint("pid/", p.app), "--listen", "unix:"+socket)...)
 	mustMkdir(tb, p.pod, fmt.Sprintf("cri-containerd-%x.scope", random(tb))).Put(tb, p.agent)
 	p.target.Start(tb, p.agent)
 }
@@ -188,27 +188,24 @@ func TestAnAgentInItsPlaceHasGivenUpItsRightsAndWorks(t *testing.T) {
 	t.Run("job", func(t *testing.T) {
 		p := mustPlace(t)
 		p.mustBeJob(t, "+sys_admin,+sys_ptrace,+bpf")
-		p.mustWork(t, "container/"+p.id)
+		p.mustWork(t, "container/"+p.id, 1<<unix.CAP_BPF)
 	})
 	t.Run("ephemeral container", func(t *testing.T) {
 		p := mustPlace(t)
 		p.mustBeEphemeral(t, "+sys_ptrace,+net_admin,+bpf")
-		p.mustWork(t, "")
+		p.mustWork(t, "", 1<<unix.CAP_BPF)
 	})
 }
 
 // mustWork does what sessions do.
-func (p *place) mustWork(t *testing.T, target string) {
+func (p *place) mustWork(t *testing.T, target string, kept uint64) {
 	t.Helper()
 	c, calls := p.mustKnock(t)
 	hello, err := calls.Hello(t.Context(), &wire.HelloRequest{Target: target})
 	if err != nil || !hello.Target.RestoresPeer || len(hello.Target.Missing) > 0 {
 		t.Fatalf("%v, %v", hello, err)
 	}
-	want := []string{fmt.Sprintf("CapEff:%016x", 1<<unix.CAP_BPF), "CapInh:0000000000000000", fmt.Sprintf("CapPrm:%016x", 1<<unix.CAP_BPF), "NoNewPrivs:1"}
-	if got := threadRights(t, p.agent.Process.Pid); !slices.Equal(got, want) {
-		t.Errorf("the agent has %v; want %v", got, want)
-	}
+	p.mustHave(t, kept)
 
 	env, err := calls.Environment(t.Context(), &wire.EnvironmentRequest{})
 	if err != nil || !slices.ContainsFunc(env.GetVariables(), func(kv []byte) bool { return string(kv) == "WHO=shop" }) {
@@ -263,5 +260,14 @@ func (p *place) mustWork(t *testing.T, target string) {
 	}
 	if _, err := calls.Release(t.Context(), &wire.ReleaseRequest{Claim: claim.GetClaimed().Claim}); err != nil {
 		t.Error(err)
+	}
+}
+
+// mustHave sees to it that each thread of the agent has these capabilities and no other.
+func (p *place) mustHave(tb testing.TB, capabilities uint64) {
+	tb.Helper()
+	want := []string{fmt.Sprintf("CapEff:%016x", capabilities), "CapInh:0000000000000000", fmt.Sprintf("CapPrm:%016x", capabilities), "NoNewPrivs:1"}
+	if got := threadRights(tb, p.agent.Process.Pid); !slices.Equal(got, want) {
+		tb.Errorf("the agent has %v; want %v", got, want)
 	}
 }
