@@ -43,7 +43,7 @@ var passed = map[string][]step{
 	"upgrade refused": {{"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", original}, {get, original}},
 	"connect":         {{"CONNECT shop:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"}, {"\x16\x03\x01", "\x16\x03\x03"}},
 	"connect refused": {{"CONNECT shop:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"}, {get, original}},
-	"h2 preface":      {{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04", "\x00\x00\x00\x04\x00"}, {"\x00", "\x01"}},
+	"h2 preface":      {{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x00\x04\x01\x00\x00\x00\x00"}, {"\x00\x00\x00\xff\x00\x00\x00\x00\x00", "\x00\x00\x00\xff\x00\x00\x00\x00\x01"}},
 	"tls":             {{"\x16\x03\x01\x00\x05hello", "\x16\x03\x03"}, {"\x17", "\x17"}},
 	"text protocol":   {{"PING\r\n", "+PONG\r\n"}, {"get key\r\n", "END\r\n"}},
 	"bare LF":         {{"GET / HTTP/1.1\nHost: a\n\n", original}},

@@ -10,12 +10,23 @@ func (c *conn) giveRaw(ctx context.Context) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
+	frames := false
+	if c.fresh() {
+		var err error
+		if frames, err = c.prefaced(); err != nil {
+			return err
+		}
+	}
 	if err := c.toBase(ctx); err != nil {
 		return err
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if frames {
+		c.lockedFrames(c.turn)
+		c.turn.poke() // Its relay is to leave its answers to those who follow frames.
+	}
 	c.raw = c.turn
-	c.mu.Unlock()
 	return errChanged
 }
 
@@ -40,6 +51,11 @@ func (c *conn) toBase(ctx context.Context) error {
 // pipe is the request side of a raw connection. What a session has not begun to answer is kept, as far as the buffer goes:
 // a session that turns out never to have been connected loses the connection to the original.
 func (c *conn) pipe(ctx context.Context, p *party) error {
+	if relay := c.framesWith(p); relay != nil {
+		if done, err := c.serveFrames(ctx, relay); done {
+			return err
+		}
+	}
 	in := &c.client.in
 	keep, sent := p.claim != nil, 0
 	for {

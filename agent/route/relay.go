@@ -40,6 +40,12 @@ func (c *conn) forward(p *party) {
 	defer p.in.free()
 	for {
 		_, err := p.fill()
+		if relay := c.framesWith(p); relay != nil || c.greets(p) {
+			if err = c.framesWith(p).ServeOriginal(err); err != nil {
+				c.ended(p, err)
+			}
+			return
+		}
 		if p.in.len() > 0 && !c.deliver(p) {
 			c.drop(p)
 			return

@@ -22,6 +22,7 @@ const (
 
 // ends is how the connection comes to its own.
 type ends struct {
+	serving  bool // the client's side is read by us
 	leaving  leaving
 	cause    error // of the original's end, if it was no proper one
 	silent   bool  // the client says no more
@@ -37,8 +38,12 @@ type ends struct {
 	work   sync.WaitGroup
 }
 
-// ServeClient hands on what the client says. It returns when the connection is over; ctx ends it at once.
-func (r *Relay) ServeClient(ctx context.Context) {
+// ServeClient hands on what the client says, from its preface on. It returns when the connection is over; ctx ends it at once.
+// It reports false if the original has ended before: nothing was done then.
+func (r *Relay) ServeClient(ctx context.Context) bool {
+	if !r.begin() {
+		return false
+	}
 	stop := context.AfterFunc(ctx, r.abort)
 	defer stop()
 	err := r.listen()
@@ -58,7 +63,18 @@ func (r *Relay) ServeClient(ctx context.Context) {
 	}
 	<-r.over
 	r.shut()
+	return true
 }
+
+func (r *Relay) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.serving = r.leaving != left
+	return r.serving
+}
+
+// GiveRaw is called when the client turns out not to speak HTTP/2.
+func (r *Relay) GiveRaw() { r.raw.Store(true) }
 
 // listen deals with the client's bytes until there are no more, or none that make sense.
 func (r *Relay) listen() error {
@@ -116,38 +132,44 @@ func (r *Relay) isRewritten() bool {
 	return r.rewritten
 }
 
-// ServeOriginal hands on what the original says until it says no more.
-func (r *Relay) ServeOriginal() {
+// ServeOriginal hands on what the original says until it says no more, and begins with what was read of it already. err, if not
+// nil, is how it has ended. If there is no HTTP/2 with the client it returns how the original has ended; else nil.
+func (r *Relay) ServeOriginal(err error) error {
 	for {
 		if r.answers.hear() != nil {
 			r.abort() // the client is gone
-			return
+			return nil
 		}
-		if err := r.original.Fill(); err != nil {
-			r.endAnswers(err)
-			return
+		if err != nil {
+			return r.endAnswers(err)
 		}
+		err = r.original.Fill()
 	}
 }
 
 // endAnswers is called when nothing more comes from the original.
-func (r *Relay) endAnswers(err error) {
+func (r *Relay) endAnswers(err error) error {
 	if rest := r.original.Bytes(); len(rest) > 0 && !r.isRewritten() {
 		_ = r.toClient.write(rest, false)
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	before := r.leaving
 	r.leaving = left
+	if !r.serving {
+		return err
+	}
 	if !errors.Is(err, io.EOF) {
 		r.cause = err
 	}
-	if r.stolen > 0 && (r.answers.left > 0 || r.answers.inner) {
+	if r.stolen > 0 && r.toClient.isInside() {
 		r.work.Go(r.abort) // in the middle of a frame, nobody else can speak any more
 	} else if r.stolen > 0 {
 		r.lockedSurvive(before)
 	}
+	r.change.Broadcast()
 	r.lockedOver()
-	r.mu.Unlock()
+	return nil
 }
 
 // lockedSurvive lets stolen streams go on without the original: the client learns that there will be no new ones, and what of the

@@ -110,3 +110,12 @@ func (h header) unpad(payload []byte) ([]byte, bool) {
 	}
 	return payload[1 : len(payload)-int(payload[0])], true
 }
+
+// IsSettings reports whether b, the first that a server says, begins with a whole SETTINGS frame.
+func IsSettings(b []byte) bool {
+	if len(b) < headerLen {
+		return false
+	}
+	h := readHeader(b)
+	return h.kind == http2.FrameSettings && h.stream == 0 && h.flags == 0 && h.length%6 == 0 && h.length <= plainFrame && h.whole(b)
+}

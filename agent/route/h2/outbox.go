@@ -55,7 +55,7 @@ func (o *outbox) write(b []byte, inside bool) error {
 func (o *outbox) lockedFlush() {
 	for len(o.added) > 0 && o.err == nil {
 		b := o.added
-		o.added = o.spare[:0]
+		o.added, o.spare = o.spare[:0], nil
 		o.lockedWrite(b)
 		if cap(b) <= keptMemory {
 			o.spare = b
@@ -97,6 +97,13 @@ func (o *outbox) waiting() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.added)
+}
+
+// isInside reports whether nothing can be added before what is under way goes on.
+func (o *outbox) isInside() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.inside
 }
 
 // post writes what was added while nobody else writes.

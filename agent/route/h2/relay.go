@@ -72,6 +72,7 @@ type Relay struct {
 func New(config Config, client, original Conn) *Relay {
 	r := &Relay{config: config, client: client, original: original}
 	r.toClient, r.toOriginal = newOutbox(client), newOutbox(original)
+	r.toClient.inside = true // Settings come first, and they are the original's.
 	r.requests.init(r)
 	r.answers.init(r)
 	r.books.init()

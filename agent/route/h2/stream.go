@@ -153,3 +153,27 @@ func (r *Relay) report(t *trip) {
 	t.Duration = time.Since(t.started)
 	r.config.Observe(t.Exchange)
 }
+
+// Follows reports whether the connection is relayed frame by frame. It is not when it turned out to be something else, or what
+// nobody can follow.
+func (r *Relay) Follows() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.serving && !r.raw.Load()
+}
+
+// Open returns the lowest and the highest stream on which the client waits for the original, 0 if there is none.
+func (r *Relay) Open() (oldest, newest uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, s := range r.streams {
+		if s.theft != nil {
+			continue
+		}
+		if oldest == 0 || id < oldest {
+			oldest = id
+		}
+		newest = max(newest, id)
+	}
+	return oldest, newest
+}

@@ -15,7 +15,7 @@ import (
 type theft struct {
 	whom   Local
 	local  *local              // nil: it has nothing more to do with the stream
-	fields []hpack.HeaderField // while whole
+	fields []hpack.HeaderField // while whole, or not started
 	method string
 	grpc   string // the content type, if that is gRPC's
 
@@ -151,7 +151,9 @@ func (q *requests) stolenData(s *stream, part []byte) {
 // release gives up asking anybody else.
 func (t *theft) release() {
 	t.whole = false
-	t.fields = nil
+	if t.started {
+		t.fields = nil
+	}
 	t.up.forget()
 }
 

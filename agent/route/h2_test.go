@@ -1,0 +1,266 @@
+package route
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/magpie-k8s/magpie/agent/route/h2"
+)
+
+// mustHTTP2 serves handler with net/http, which speaks both HTTP/1 and, to who begins with its preface, HTTP/2.
+func mustHTTP2(tb testing.TB, handler http.HandlerFunc) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := &http.Server{Handler: handler, Protocols: &http.Protocols{}}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) })
+	tb.Cleanup(func() {
+		_ = server.Close()
+		serving.Wait()
+	})
+	return l.Addr().String()
+}
+
+// naming answers with the server's name, the path, a header of the request, and its body.
+func naming(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "x-sum")
+		w.Header().Set("x-name", name)
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s %s ", name, r.Method, r.URL.Path, r.Header.Get("x-user"))
+		_, _ = w.Write(body)
+		w.Header().Set("x-sum", fmt.Sprint(len(body)))
+	}
+}
+
+// mustClient returns a client that has one connection to addr.
+func mustClient(tb testing.TB, addr string) *http.Client {
+	tb.Helper()
+	transport := &http2.Transport{AllowHTTP: true, StrictMaxConcurrentStreams: true}
+	transport.DialTLSContext = dialPlain(addr)
+	tb.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+func mustAsk(tb testing.TB, client *http.Client, method, path, user, body string) string {
+	tb.Helper()
+	r, err := http.NewRequest(method, "http://shop"+path, strings.NewReader(body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if user != "" {
+		r.Header.Set("X-User", user)
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		tb.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer response.Body.Close()
+	got, err := io.ReadAll(response.Body)
+	if err != nil {
+		tb.Fatalf("%s %s: read: %v", method, path, err)
+	}
+	if response.ProtoMajor != 2 {
+		tb.Errorf("%s %s: HTTP/%d", method, path, response.ProtoMajor)
+	}
+	return string(got)
+}
+
+func TestFramesPassAndAreStolenStreamByStream(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("me", mine, mustHTTP2(t, naming("local")))
+	client := mustClient(t, s.addr)
+	big := strings.Repeat("0123456789", 300_000)
+	for i := range 20 {
+		user, name := "", "original"
+		if i%2 == 1 {
+			user, name = "me", "local"
+		}
+		path := fmt.Sprintf("/%d", i)
+		for _, body := range []string{"", "short", big} {
+			want := fmt.Sprintf("%s POST %s %s %s", name, path, user, body)
+			if got := mustAsk(t, client, "POST", path, user, body); got != want {
+				t.Fatalf("got %.80q (%d bytes), want %.80q (%d bytes)", got, len(got), want, len(want))
+			}
+		}
+	}
+	if n := s.proxy.Connections(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestFramesOfManyAtOnce(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("me", mine, mustHTTP2(t, naming("local")))
+	client := mustClient(t, s.addr)
+	var asking sync.WaitGroup
+	for i := range 200 {
+		asking.Go(func() {
+			user, name := "", "original"
+			if i%2 == 1 {
+				user, name = "me", "local"
+			}
+			body := strings.Repeat("x", i*997)
+			path := fmt.Sprintf("/%d", i)
+			want := fmt.Sprintf("%s POST %s %s %s", name, path, user, body)
+			if got := mustAsk(t, client, "POST", path, user, body); got != want {
+				t.Errorf("got %.80q (%d bytes), want %.80q (%d bytes)", got, len(got), want, len(want))
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func TestFramesPassByteForByte(t *testing.T) {
+	said := h2.Preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x08\x06\x00\x00\x00\x00\x00abcdefgh" + "\x00\x00\x03\xcc\x42\x00\x00\x00\x07odd"
+	answer := "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x00\x04\x01\x00\x00\x00\x00" + "\x00\x00\x03\xcc\x42\x00\x00\x00\x07odd"
+	for name, server := range map[string]func(context.Context, net.Conn){
+		"client first": func(_ context.Context, conn net.Conn) {
+			if expect(t, conn, said) {
+				_, _ = io.WriteString(conn, answer)
+			}
+			rest, _ := io.ReadAll(conn)
+			if string(rest) != "\x00\x00half" {
+				t.Errorf("left over: %q", rest)
+			}
+		},
+		"server first": func(_ context.Context, conn net.Conn) {
+			_, _ = io.WriteString(conn, answer[:9])
+			if expect(t, conn, said) {
+				_, _ = io.WriteString(conn, answer[9:])
+			}
+			rest, _ := io.ReadAll(conn)
+			if string(rest) != "\x00\x00half" {
+				t.Errorf("left over: %q", rest)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mustStageClaimed(t, mustListen(t, server))
+			conn := mustDial(t, s.addr)
+			first := 0
+			if name == "server first" {
+				first = 9
+				expect(t, conn, answer[:9])
+			}
+			for i := range len(said) { // byte by byte
+				if _, err := io.WriteString(conn, said[i:i+1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			expect(t, conn, answer[first:])
+			_, _ = io.WriteString(conn, "\x00\x00half")
+			_ = conn.CloseWrite()
+			expectEnd(t, conn)
+		})
+	}
+}
+
+func TestServerThatSpeaksLikeOneOfFramesToAnotherClientIsHeard(t *testing.T) {
+	greeting := "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	s := mustStageClaimed(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+		_, _ = io.WriteString(conn, greeting)
+		if expect(t, conn, "PRI or not") {
+			_, _ = io.WriteString(conn, "\x01\x02\x03")
+		}
+		if expect(t, conn, getMine) {
+			_, _ = io.WriteString(conn, "bye")
+		}
+	}))
+	conn := mustDial(t, s.addr)
+	expect(t, conn, greeting)
+	play(t, conn, step{"PRI or not", "\x01\x02\x03"}, step{getMine, "bye"})
+	_ = conn.CloseWrite()
+	expectEnd(t, conn)
+}
+
+func TestLocalProcessThatRefusesLosesFramesToTheOriginal(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("me", mine, "127.0.0.1:1")
+	client := mustClient(t, s.addr)
+	for i := range 5 {
+		body := strings.Repeat("b", i*10_000)
+		if got, want := mustAsk(t, client, "POST", "/", "me", body), "original POST / me "+body; got != want {
+			t.Fatalf("got %.80q, want %.80q", got, want)
+		}
+		if got, want := mustAsk(t, client, "GET", "/", "", ""), "original GET /  "; got != want {
+			t.Fatalf("got %.80q, want %.80q", got, want)
+		}
+	}
+}
+
+func TestSessionThatCannotAnswerFramesIsNamed(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("me", mine, mustListen(t, func(_ context.Context, conn net.Conn) {
+		_, _ = io.ReadAtLeast(conn, make([]byte, 1<<10), len(h2.Preface)+100)
+	}))
+	client := mustClient(t, s.addr)
+	r, _ := http.NewRequest("POST", "http://shop/", bytes.NewReader(make([]byte, 1000)))
+	r.Header.Set("X-User", "me")
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusBadGateway || !strings.Contains(string(body), "Magpie: session me did not answer") {
+		t.Fatalf("got %d %q", response.StatusCode, body)
+	}
+	if got, want := mustAsk(t, client, "GET", "/", "", ""), "original GET /  "; got != want {
+		t.Fatalf("got %.80q, want %.80q", got, want)
+	}
+}
+
+func TestObserversSeeFrames(t *testing.T) {
+	seen := make(chan Exchange, 8)
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.port.Add(&Claim{Session: "me", Filter: mustFilter(t, mine), Open: dialLocal(mustHTTP2(t, naming("me"))),
+		Observe: func(e Exchange) { seen <- e }})
+	s.port.Add(&Claim{Session: "lost", Filter: mustFilter(t, "X-User: lost"), Open: dialLocal("127.0.0.1:1")})
+	client := mustClient(t, s.addr)
+	mustAsk(t, client, "GET", "/1?q", "", "")
+	mustAsk(t, client, "POST", "/2", "me", "x")
+	mustAsk(t, client, "POST", "/3", "lost", "x")
+	want := map[string]Exchange{
+		"/1?q": {Method: "GET", Path: "/1?q", Status: 200},
+		"/2":   {Session: "me", Method: "POST", Path: "/2", Status: 200},
+		"/3":   {Lost: "lost", Method: "POST", Path: "/3", Status: 200},
+	}
+	for range len(want) {
+		select {
+		case got := <-seen:
+			if got.Duration <= 0 || !got.Client.IsValid() {
+				t.Errorf("%+v: no duration or client", got)
+			}
+			want := want[got.Path]
+			got.Duration, got.Client = 0, want.Client
+			if got != want {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatal("no exchange")
+		}
+	}
+}
+
+func dialPlain(addr string) func(context.Context, string, string, *tls.Config) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
+}
