@@ -48,6 +48,32 @@ func TestAgentBesideNoPodNeedsNoRights(t *testing.T) {
 	}
 }
 
+// TestTheRightToCloseConnectionsIsAskedForOnlyToFlush in a Job; an ephemeral agent, which has it at first anyway, is told whether to keep it.
+func TestTheRightToCloseConnectionsIsAskedForOnlyToFlush(t *testing.T) {
+	for _, flush := range []bool{false, true} {
+		p := plan{pod: ems, version: "v1.2.0", settings: Settings{Flush: flush}}
+		job, beside := container(p), ephemeral("magpie-agent-1", p, &corev1.Pod{})
+		if got := slices.Contains(job.SecurityContext.Capabilities.Add, "NET_ADMIN"); got != flush {
+			t.Errorf("flush %v: a Job with %v", flush, job.SecurityContext.Capabilities.Add)
+		}
+		if got := beside.SecurityContext.Capabilities.Add; !slices.Equal(got, ephemeralRights) {
+			t.Errorf("flush %v: an ephemeral container with %v", flush, got)
+		}
+		for _, args := range [][]string{job.Args, beside.Args} {
+			if slices.Contains(args, "--flush") != flush {
+				t.Errorf("flush %v: %v", flush, args)
+			}
+		}
+	}
+	alone := container(plan{settings: Settings{Flush: true}})
+	if len(alone.SecurityContext.Capabilities.Add) > 0 || slices.Contains(alone.Args, "--flush") {
+		t.Errorf("beside no pod: %v with %v", alone.Args, alone.SecurityContext.Capabilities.Add)
+	}
+	if slices.Contains(rights, "NET_ADMIN") {
+		t.Errorf("the next one gets it, too: %v", rights)
+	}
+}
+
 func TestAgentInAnotherNamespaceHasNoOwner(t *testing.T) {
 	job := newJob("agent", plan{pod: ems, settings: Settings{Namespace: "magpie"}})
 	if job.Namespace != "magpie" || len(job.OwnerReferences) > 0 || job.Annotations[annotationTarget] != "dev/ems-1" {
