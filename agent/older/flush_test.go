@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -366,4 +367,28 @@ func TestToTryLeavesNothing(t *testing.T) {
 	if len(out) > 0 {
 		t.Errorf("left:\n%s", out)
 	}
+}
+
+// TestAConnectionIsLookedAtOnceMoreBeforeItIsClosed since its turn may come long after it was found idle.
+func TestAConnectionIsLookedAtOnceMoreBeforeItIsClosed(t *testing.T) {
+	n := testnet.New(t)
+	mustStart(t, n.Target, nil, "echo", "tcp", "[::]:8080")
+	first, second := mustDial(t, n.Client, n.Target.Addr4), mustDial(t, n.Client, n.Target.Addr4)
+	first.mustEcho(t)
+	eventually(t, "a moment later", func() bool {
+		return slices.ContainsFunc(mustFind(t, n.Target).All(), func(c Connection) bool { return c.Client == first.addr && c.Idle >= 20*time.Millisecond })
+	})
+	second.mustEcho(t)
+	found := mustFindQuick(t, n.Target)
+	found.pace.every, found.pace.patience = time.Second, time.Second
+	go func() {
+		first.mustSay(t, "ended:")
+		second.tell(t, "ignore me") // it waits for an answer from now on
+	}()
+	found.pace.answer = time.Second * 3 / 2
+	eventually(t, "quiet", func() bool {
+		return !slices.ContainsFunc(mustFind(t, n.Target).All(), func(c Connection) bool { return c.Idle < found.pace.answer })
+	})
+	mustFlush(t, found, Outcome{Closed: 1, Stayed: 1})
+	second.mustEcho(t)
 }
