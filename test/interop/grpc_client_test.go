@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	testpb "google.golang.org/grpc/interop/grpc_testing"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
 // callTime bounds each test's calls.
@@ -142,7 +142,7 @@ func (c *channel) mustHaveHeard(tb testing.TB, least int) {
 var duplex = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
 // probe opens a stream to one of the methods that show what a server sees.
-func (c *channel) probe(tb testing.TB, ctx context.Context, method string, options ...grpc.CallOption) grpc.ClientStream {
+func (c *channel) probe(ctx context.Context, tb testing.TB, method string, options ...grpc.CallOption) grpc.ClientStream {
 	tb.Helper()
 	stream, err := c.NewStream(ctx, duplex, method, options...)
 	if err != nil {
@@ -153,10 +153,10 @@ func (c *channel) probe(tb testing.TB, ctx context.Context, method string, optio
 
 // tell sends words and returns what comes back.
 func tell(stream grpc.ClientStream, words string) (string, error) {
-	if err := stream.SendMsg(&testpb.Payload{Body: []byte(words)}); ignoreEOF(err) != nil {
+	if err := stream.SendMsg(&testgrpc.Payload{Body: []byte(words)}); ignoreEOF(err) != nil {
 		return "", err
 	}
-	var out testpb.Payload
+	var out testgrpc.Payload
 	err := stream.RecvMsg(&out)
 	return string(out.Body), err
 }
@@ -175,7 +175,7 @@ func mustEnd(tb testing.TB, stream grpc.ClientStream) {
 	if err := stream.CloseSend(); err != nil {
 		tb.Error(err)
 	}
-	var out testpb.Payload
+	var out testgrpc.Payload
 	if err := stream.RecvMsg(&out); ignoreEOF(err) != nil || err == nil {
 		tb.Errorf("after the last message: %q, %v", out.Body, err)
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/magpie-k8s/magpie/internal/testrun"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
-	testpb "google.golang.org/grpc/interop/grpc_testing"
 )
 
 func TestACancelledCallEndsAtItsServerAlone(t *testing.T) {
@@ -30,13 +29,13 @@ func TestACancelledCallEndsAtItsServerAlone(t *testing.T) {
 		ctx, cancel := context.WithCancel(of(ctx, who))
 		defer cancel()
 		waits[who] = cancel
-		if _, err := c.probe(t, ctx, probeWait).Header(); err != nil {
+		if _, err := c.probe(ctx, t, probeWait).Header(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, who := range []string{local, original} {
 		waits[who]()
-		end := c.probe(t, of(ctx, who), probeEnd)
+		end := c.probe(of(ctx, who), t, probeEnd)
 		if cause, err := tell(end, ""); err != nil || cause != context.Canceled.Error() {
 			t.Errorf("the call to the %s ended by %q, %v", who, cause, err)
 		}
@@ -74,12 +73,12 @@ func (s *stage) callUntil(tb testing.TB, enough func(*channel) bool) *channel {
 	defer cancel()
 	var running sync.WaitGroup
 	for _, who := range []string{local, original} {
-		long := c.probe(tb, of(ctx, who), probeEcho)
+		long := c.probe(of(ctx, who), tb, probeEcho)
 		mustEcho(tb, long, "from the first connection")
 		for range 4 {
 			running.Go(func() {
 				for client := testgrpc.NewTestServiceClient(c); !enough(c) && ctx.Err() == nil; {
-					if _, err := client.EmptyCall(of(ctx, who), &testpb.Empty{}); err != nil {
+					if _, err := client.EmptyCall(of(ctx, who), &testgrpc.Empty{}); err != nil {
 						tb.Errorf("call to the %s: %v", who, err)
 						return
 					}
@@ -104,7 +103,7 @@ func TestServersThatPingAreAnswered(t *testing.T) {
 	defer cancel()
 	var idle []grpc.ClientStream
 	for _, who := range []string{local, original} {
-		stream := c.probe(t, of(ctx, who), probeEcho)
+		stream := c.probe(of(ctx, who), t, probeEcho)
 		mustEcho(t, stream, "before")
 		idle = append(idle, stream)
 	}
@@ -127,10 +126,10 @@ func TestAnOriginalThatStopsLeavesTheLocalProcessItsCalls(t *testing.T) {
 	c := s.channel(t, claimed)
 	ctx, cancel := context.WithTimeout(t.Context(), callTime)
 	defer cancel()
-	stolen, passed := c.probe(t, of(ctx, local), probeEcho), c.probe(t, of(ctx, original), probeEcho)
+	stolen, passed := c.probe(of(ctx, local), t, probeEcho), c.probe(of(ctx, original), t, probeEcho)
 	mustEcho(t, stolen, "before")
 	mustEcho(t, passed, "before")
-	stop := c.probe(t, of(ctx, original), probeStop)
+	stop := c.probe(of(ctx, original), t, probeStop)
 	if _, err := tell(stop, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -142,11 +141,11 @@ func TestAnOriginalThatStopsLeavesTheLocalProcessItsCalls(t *testing.T) {
 	mustEcho(t, stolen, "when it is gone")
 	mustEnd(t, stolen)
 	client := testgrpc.NewTestServiceClient(c)
-	if _, err := client.EmptyCall(of(ctx, local), &testpb.Empty{}, grpc.WaitForReady(true)); err != nil {
+	if _, err := client.EmptyCall(of(ctx, local), &testgrpc.Empty{}, grpc.WaitForReady(true)); err != nil {
 		t.Errorf("a new call to the local process: %v", err)
 	}
 	lost := s.channel(t, claimed) // one that does not try again
-	err := lost.Invoke(ctx, "/grpc.testing.TestService/EmptyCall", &testpb.Empty{}, &testpb.Empty{})
+	err := lost.Invoke(ctx, "/grpc.testing.TestService/EmptyCall", &testgrpc.Empty{}, &testgrpc.Empty{})
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("a new call to the original: %v", err)
 	}
@@ -161,10 +160,10 @@ func TestALocalProcessThatStopsLeavesItsCallsToTheOriginal(t *testing.T) {
 	c := s.channel(t, claimed)
 	ctx, cancel := context.WithTimeout(t.Context(), callTime)
 	defer cancel()
-	stolen, passed := c.probe(t, of(ctx, local), probeEcho), c.probe(t, of(ctx, original), probeEcho)
+	stolen, passed := c.probe(of(ctx, local), t, probeEcho), c.probe(of(ctx, original), t, probeEcho)
 	mustEcho(t, stolen, "before")
 	mustEcho(t, passed, "before")
-	stop := c.probe(t, of(ctx, local), probeStop)
+	stop := c.probe(of(ctx, local), t, probeStop)
 	if _, err := tell(stop, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -174,8 +173,8 @@ func TestALocalProcessThatStopsLeavesItsCallsToTheOriginal(t *testing.T) {
 	session.Status(t)
 	mustEcho(t, passed, "when it is gone")
 	mustEnd(t, passed)
-	out := &testpb.SimpleResponse{}
-	err := c.Invoke(of(metadata.AppendToOutgoingContext(ctx, "x-user", "me"), original), "/grpc.testing.TestService/UnaryCall", &testpb.SimpleRequest{FillServerId: true}, out)
+	out := &testgrpc.SimpleResponse{}
+	err := c.Invoke(of(metadata.AppendToOutgoingContext(ctx, "x-user", "me"), original), "/grpc.testing.TestService/UnaryCall", &testgrpc.SimpleRequest{FillServerId: true}, out)
 	if err != nil || out.ServerId != original {
 		t.Errorf("a call with the header: answered by %q, %v", out.ServerId, err)
 	}
@@ -205,9 +204,9 @@ func TestAServerThatDoesNotReadSlowsItsOwnCallAlone(t *testing.T) {
 		t.Run(slow, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), callTime)
 			defer cancel()
-			stuck, sent := c.stuff(t, of(ctx, slow))
+			stuck, sent := c.stuff(of(ctx, slow), t)
 			for _, who := range []string{local, original} {
-				stream := c.probe(t, of(ctx, who), probeEcho)
+				stream := c.probe(of(ctx, who), t, probeEcho)
 				for range 32 {
 					mustEcho(t, stream, strings.Repeat("m", 1<<20))
 				}
@@ -223,17 +222,17 @@ func TestAServerThatDoesNotReadSlowsItsOwnCallAlone(t *testing.T) {
 }
 
 // stuff sends to one who does not read, as fast as it is taken, until told to stop; then it says how many bytes were taken.
-func (c *channel) stuff(tb testing.TB, ctx context.Context) (stop context.CancelFunc, sent <-chan int) {
+func (c *channel) stuff(ctx context.Context, tb testing.TB) (stop context.CancelFunc, sent <-chan int) {
 	tb.Helper()
 	ctx, stop = context.WithCancel(ctx)
 	tb.Cleanup(stop)
-	stream := c.probe(tb, ctx, probeWait)
+	stream := c.probe(ctx, tb, probeWait)
 	if _, err := stream.Header(); err != nil {
 		tb.Fatal(err)
 	}
 	all := make(chan int, 1)
 	go func() {
-		n, message := 0, &testpb.Payload{Body: make([]byte, 1<<16)}
+		n, message := 0, &testgrpc.Payload{Body: make([]byte, 1<<16)}
 		for stream.SendMsg(message) == nil {
 			n += len(message.Body)
 		}
@@ -252,9 +251,9 @@ func TestAClientThatDoesNotReadACallSlowsThatCallAlone(t *testing.T) {
 	const size, answers = 1 << 16, 256
 	var unread []testgrpc.TestService_StreamingOutputCallClient
 	for _, who := range []string{local, original} {
-		request := &testpb.StreamingOutputCallRequest{}
+		request := &testgrpc.StreamingOutputCallRequest{}
 		for range answers {
-			request.ResponseParameters = append(request.ResponseParameters, &testpb.ResponseParameters{Size: size})
+			request.ResponseParameters = append(request.ResponseParameters, &testgrpc.ResponseParameters{Size: size})
 		}
 		stream, err := testgrpc.NewTestServiceClient(c).StreamingOutputCall(of(ctx, who), request)
 		if err != nil {
@@ -263,7 +262,7 @@ func TestAClientThatDoesNotReadACallSlowsThatCallAlone(t *testing.T) {
 		unread = append(unread, stream)
 	}
 	for _, who := range []string{local, original} {
-		stream := c.probe(t, of(ctx, who), probeEcho)
+		stream := c.probe(of(ctx, who), t, probeEcho)
 		for range 32 {
 			mustEcho(t, stream, strings.Repeat("m", 1<<20))
 		}

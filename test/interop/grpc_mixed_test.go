@@ -54,7 +54,7 @@ func TestGRPCCallsOfBothKindsShareOneConnection(t *testing.T) {
 	defer cancel()
 	long := map[string]grpc.ClientStream{}
 	for _, who := range []string{local, original} {
-		long[who] = c.probe(t, of(ctx, who), probeEcho)
+		long[who] = c.probe(of(ctx, who), t, probeEcho)
 	}
 	for range rounds {
 		s.allCases(ctx, t, c)

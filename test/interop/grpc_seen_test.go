@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
-	testpb "google.golang.org/grpc/interop/grpc_testing"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
 // TestGRPCServersAndClientsSeeTheSame compares all that both ends can see of a call: direct, passed and stolen.
@@ -54,18 +54,18 @@ func (s *stage) whatIsSeen(tb testing.TB, port int, who string) []string {
 	defer cancel()
 	ctx = of(ctx, who)
 	for _, message := range messages {
-		seen.call(tb, c, ctx, "message", probeEcho, message)
-		seen.call(tb, c, ctx, "compressed", probeEcho, message, grpc.UseCompressor(gzip.Name))
+		seen.call(ctx, tb, c, "message", probeEcho, message)
+		seen.call(ctx, tb, c, "compressed", probeEcho, message, grpc.UseCompressor(gzip.Name))
 	}
 	for _, words := range []string{"", "plain", "50 % of ☺ 😈", strings.Repeat("long ", 1000), "\r\n\t\x00 \x7f"} {
-		seen.call(tb, c, ctx, "trailers only", probeFail, words)
+		seen.call(ctx, tb, c, "trailers only", probeFail, words)
 	}
 	for _, values := range metadatas {
-		seen.call(tb, c, metadata.NewOutgoingContext(ctx, values), "metadata", probeEcho, "x")
+		seen.call(metadata.NewOutgoingContext(ctx, values), tb, c, "metadata", probeEcho, "x")
 	}
-	seen.call(tb, c, ctx, "deadline", probeDeadline, "")
-	seen.call(tb, c, ctx, "no such method", "/magpie.Probe/None", "")
-	seen.call(tb, c, ctx, "no such service", "/none.None/None", "")
+	seen.call(ctx, tb, c, "deadline", probeDeadline, "")
+	seen.call(ctx, tb, c, "no such method", "/magpie.Probe/None", "")
+	seen.call(ctx, tb, c, "no such service", "/none.None/None", "")
 	return seen.lines
 }
 
@@ -101,17 +101,17 @@ type notes struct {
 }
 
 // call makes one call with one message and notes the answer, its metadata and its end.
-func (n *notes) call(tb testing.TB, c *channel, ctx context.Context, what, method, words string, options ...grpc.CallOption) {
+func (n *notes) call(ctx context.Context, tb testing.TB, c *channel, what, method, words string, options ...grpc.CallOption) {
 	tb.Helper()
-	stream := c.probe(tb, ctx, method, options...)
-	sent := stream.SendMsg(&testpb.Payload{Body: []byte(words)})
+	stream := c.probe(ctx, tb, method, options...)
+	sent := stream.SendMsg(&testgrpc.Payload{Body: []byte(words)})
 	if sent == nil {
 		_ = stream.CloseSend()
 	}
 	var answers []string
 	var err error
 	for err == nil {
-		var out testpb.Payload
+		var out testgrpc.Payload
 		if err = stream.RecvMsg(&out); err == nil {
 			answers = append(answers, string(out.Body))
 		}

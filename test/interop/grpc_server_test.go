@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
-	testpb "google.golang.org/grpc/interop/grpc_testing"
 )
 
 // answeredBy is the trailer with the name of who answered a call.
@@ -71,8 +70,8 @@ func (s *grpcServer) unary(ctx context.Context, in any, _ *grpc.UnaryServerInfo,
 		return nil, err
 	}
 	out, err := next(ctx, in)
-	if asked, ok := in.(*testpb.SimpleRequest); ok && asked.FillServerId && err == nil {
-		out.(*testpb.SimpleResponse).ServerId = s.name
+	if asked, ok := in.(*testgrpc.SimpleRequest); ok && asked.FillServerId && err == nil {
+		out.(*testgrpc.SimpleResponse).ServerId = s.name
 	}
 	return out, err
 }
@@ -90,7 +89,7 @@ func (s *grpcServer) probe(_ any, stream grpc.ServerStream) error {
 		s.ends <- context.Cause(stream.Context()).Error()
 		return stream.Context().Err()
 	}
-	var in testpb.Payload
+	var in testgrpc.Payload
 	if err := stream.RecvMsg(&in); err != nil {
 		return err
 	}
@@ -99,12 +98,12 @@ func (s *grpcServer) probe(_ any, stream grpc.ServerStream) error {
 		return status.Error(codes.DataLoss, string(in.Body))
 	case probeDeadline:
 		at, ok := stream.Context().Deadline()
-		return stream.SendMsg(&testpb.Payload{Body: fmt.Appendf(nil, "%.0f %v", time.Until(at).Seconds(), ok)})
+		return stream.SendMsg(&testgrpc.Payload{Body: fmt.Appendf(nil, "%.0f %v", time.Until(at).Seconds(), ok)})
 	case probeEnd:
-		return stream.SendMsg(&testpb.Payload{Body: []byte(<-s.ends)})
+		return stream.SendMsg(&testgrpc.Payload{Body: []byte(<-s.ends)})
 	case probeStop:
 		go s.GracefulStop()
-		return stream.SendMsg(&testpb.Payload{})
+		return stream.SendMsg(&testgrpc.Payload{})
 	}
 	return status.Error(codes.Unimplemented, "not known here")
 }
@@ -123,7 +122,7 @@ func (s *grpcServer) echo(stream grpc.ServerStream) error {
 	}
 	stream.SetTrailer(back)
 	for {
-		var in testpb.Payload
+		var in testgrpc.Payload
 		if err := stream.RecvMsg(&in); err != nil {
 			return ignoreEOF(err)
 		}

@@ -52,8 +52,6 @@ func (s *stage) serve(tb testing.TB, flags ...string) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		// The first says that it shall end, the second that nobody waits for what it passes.
-		_ = s.agent.Process.Signal(syscall.SIGTERM)
 		_ = s.agent.Process.Signal(syscall.SIGTERM)
 		if err := s.agent.Wait(); err != nil {
 			tb.Errorf("agent: %v", err)
