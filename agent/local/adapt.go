@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -74,9 +75,10 @@ func Adapt(ctx context.Context, open func(context.Context) (Stream, error), from
 	if err != nil {
 		return nil, err
 	}
-	theirs, ours := newPipe(first.LocalAddr(), first.RemoteAddr())
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	life, end := context.WithCancel(context.Background()) // not ctx: its values are about another request
+	theirs, ours := newPipe(first.LocalAddr(), first.RemoteAddr(), end)
 	a := &adapter{from: from, to: to, open: open, life: life, cancel: end, end: ours, spare: first, streams: map[*conn]struct{}{}}
+	ours.in.served = from == HTTP1
 	a.transport = newTransport(a.dial, to)
 	a.proxy = newProxy(a)
 	go a.serve()
@@ -98,6 +100,8 @@ type adapter struct {
 	streams map[*conn]struct{} // in use; nil when all is over
 	active  int                // requests under way
 	heard   bool               // the local process has said something, ever
+	foreign error              // it was not in the protocol asked for
+	ended   error              // in which the latest stream ended
 }
 
 func newTransport(dial func(context.Context, string, string) (net.Conn, error), to Protocol) *http.Transport {
@@ -172,7 +176,7 @@ func (a *adapter) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	a.mu.Lock()
 	over := a.streams == nil
 	if !over {
-		a.streams[c] = struct{}{}
+		a.streams[c], a.ended = struct{}{}, nil
 	}
 	a.mu.Unlock()
 	if over {
@@ -202,9 +206,53 @@ func (a *adapter) untouched() bool {
 	return a.active == 1 && !a.heard
 }
 
-// fail ends the stream in an errno.
-func (a *adapter) fail(errno syscall.Errno) {
-	a.end.fail(errno)
+// hears is told of the first words of the local process on each stream.
+func (a *adapter) hears(foreign error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = true
+	if a.foreign == nil {
+		a.foreign = foreign
+	}
+}
+
+// babel returns an error if the local process speaks something else than it was asked for.
+func (a *adapter) babel() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.foreign
+}
+
+// ends is told in what a stream ended.
+func (a *adapter) ends(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = err
+}
+
+// why returns the best that is known about a request that was not answered: err may only say that its connection is gone.
+func (a *adapter) why(err error) syscall.Errno {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.from == HTTP1 { // the latest stream was its
+		err = errors.Join(err, a.ended)
+	}
+	for _, errno := range neverWas {
+		if errors.Is(err, errno) {
+			return errno
+		}
+	}
+	return syscall.ECONNRESET
+}
+
+// neverWas are the errnos that only a connection can yield that never was.
+var neverWas = []syscall.Errno{syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH}
+
+// forget takes a stream that was closed out of the books.
+func (a *adapter) forget(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.streams, c)
 }
 
 // A listener accepts one connection, and waits until that is over.

@@ -2,9 +2,7 @@ package local
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"syscall"
 )
 
 // A conn is a stream to the local process that notices when other things are spoken there than were asked for.
@@ -31,6 +29,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, c.foreign
 	}
 	n, err := c.Stream.Read(b)
+	if err != nil {
+		c.adapter.ends(err)
+	}
 	if n > 0 && !c.known {
 		if c.look(b[:n]); c.foreign != nil {
 			return 0, c.foreign
@@ -42,9 +43,6 @@ func (c *conn) Read(b []byte) (int, error) {
 // look judges by the first bytes.
 func (c *conn) look(b []byte) {
 	const frameHead = 9 // RFC 9113 section 4.1
-	c.adapter.mu.Lock()
-	c.adapter.heard = true
-	c.adapter.mu.Unlock()
 	c.start = append(c.start, b[:min(len(b), frameHead-len(c.start))]...)
 	version := []byte("HTTP/1.")
 	n := min(len(c.start), len(version))
@@ -57,27 +55,12 @@ func (c *conn) look(b []byte) {
 		c.foreign = &foreignError{c.adapter.to}
 	}
 	c.known = foreign || len(c.start) == frameHead
+	c.adapter.hears(c.foreign)
 }
 
 func (c *conn) Close() error {
-	c.adapter.mu.Lock()
-	delete(c.adapter.streams, c)
-	c.adapter.mu.Unlock()
+	c.adapter.forget(c)
 	return c.Stream.Close()
-}
-
-// errnoOf returns what the caller shall believe that the local process's connection ended in.
-func errnoOf(err error) syscall.Errno {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return syscall.ECONNRESET
-}
-
-// unaccepted reports whether err can only come from a connection that never was.
-func unaccepted(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 // words is what Magpie says of an error in its own name.

@@ -6,7 +6,8 @@
 //
 // Requests and answers are read and written again: the case and order of header names is lost between HTTP/1 and HTTP/2 anyhow.
 // Nothing is added: no X-Forwarded-For, no Via, no Date, no guess at a Content-Type. Bodies are untouched and stream both ways, trailers and 1xx
-// answers go along. Trailers of a request must be announced by a Trailer field.
+// answers go along. Trailers of a request must be announced by a Trailer field. A client of HTTP/2 that waits for 100 (Continue) gets it
+// from us, at once.
 //
 // # What cannot be said
 //

@@ -22,7 +22,7 @@ type half struct {
 	first  int   // of the bytes that wait in buf
 	end    error // for the reader, after the bytes
 	broken error // for both, at once
-	held   int   // requests that keep the end from who only listens for it
+	served bool  // net/http reads it: see Read
 	read   limit
 	write  limit
 }
@@ -33,13 +33,14 @@ func newHalf() *half {
 	return h
 }
 
-// Read waits for bytes. A reader with room for one byte is net/http listening whether the client is still there: that one has
-// sent all that it has to say is no reason to give its request up, so this reader hears of the end when no request is under way.
+// Read waits for bytes. With room for one byte, net/http listens while it serves a request whether the client is still there, and gives
+// the request up at the end of the bytes. But a client that has said all may close its side and wait, so this reader is not told of
+// that. (It is woken by a deadline when the request has been served, and then reads with more room.)
 func (h *half) Read(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for {
-		listens := h.held > 0 && len(b) == 1
+		listens := h.served && len(b) == 1
 		switch {
 		case h.broken != nil:
 			return 0, h.broken
@@ -119,14 +120,6 @@ func (h *half) abort(err error) {
 	}
 	h.read.stop()
 	h.write.stop()
-	h.moved.Broadcast()
-}
-
-// hold adds to the requests under way.
-func (h *half) hold(n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.held += n
 	h.moved.Broadcast()
 }
 

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// newPipe makes a pipe in memory: the caller's end, and ours.
-func newPipe(local, remote net.Addr) (*stream, *end) {
+// newPipe makes a pipe in memory: the caller's end, and ours. Over is called when the caller gives up its end.
+func newPipe(local, remote net.Addr, over func()) (*stream, *end) {
 	asked, answered := newHalf(), newHalf()
-	ours := &end{in: asked, out: answered, local: local, remote: remote}
-	return &stream{end{in: answered, out: asked, local: remote, remote: local}}, ours
+	ours := &end{in: asked, out: answered, local: remote, remote: local}
+	return &stream{end{in: answered, out: asked, local: local, remote: remote}, over}, ours
 }
 
 // An end is one end of a pipe. It has no CloseWrite: net/http would linger over it.
@@ -55,7 +55,10 @@ func (e *end) SetWriteDeadline(t time.Time) error {
 }
 
 // A stream is the end that Adapt returns.
-type stream struct{ end }
+type stream struct {
+	end
+	over func()
+}
 
 // CloseWrite says that no more bytes follow.
 func (s *stream) CloseWrite() error {
@@ -67,11 +70,13 @@ func (s *stream) CloseWrite() error {
 func (s *stream) Reset(errno syscall.Errno) {
 	s.in.abort(errno)
 	s.out.abort(errno)
+	s.over()
 }
 
 // Close gives up requests under way.
 func (s *stream) Close() error {
 	s.in.abort(net.ErrClosed)
-	s.out.abort(syscall.ECONNRESET)
+	s.out.finish(io.EOF)
+	s.over()
 	return nil
 }

@@ -7,17 +7,19 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 )
 
 func newProxy(a *adapter) http.Handler {
 	return &httputil.ReverseProxy{
-		Rewrite:       rewrite,
-		Transport:     a.transport,
-		FlushInterval: -1, // at once
-		ErrorLog:      silent(),
-		ErrorHandler:  a.unanswered,
+		Rewrite:        rewrite,
+		Transport:      a.transport,
+		ModifyResponse: makeRoom,
+		FlushInterval:  -1, // at once
+		ErrorLog:       silent(),
+		ErrorHandler:   a.unanswered,
 	}
 }
 
@@ -41,13 +43,19 @@ func rewrite(r *httputil.ProxyRequest) {
 	}
 }
 
+// makeRoom lets trailers follow: in HTTP/1 there is none for them where the length is known.
+func makeRoom(res *http.Response) error {
+	if len(res.Trailer) > 0 && res.Request.Method != http.MethodHead {
+		res.Header.Del("Content-Length")
+	}
+	return nil
+}
+
 // ServeHTTP answers one request.
 func (a *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.begin()
 	defer a.finish()
 	if a.from == HTTP1 {
-		a.end.in.hold(1)
-		defer a.end.in.hold(-1)
 		_ = http.NewResponseController(w).EnableFullDuplex() // all that net/http makes can
 		defer a.abort()
 	}
@@ -72,20 +80,19 @@ func (a *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // abort ends the stream when an answer broke off, so that the caller cannot take it for a proper end.
 func (a *adapter) abort() {
 	if v := recover(); v != nil {
-		a.fail(syscall.ECONNRESET) // unless it has failed before, with a better reason
+		a.end.fail(syscall.ECONNRESET) // unless it has failed before, with a better reason
 		panic(v)
 	}
 }
 
 // unanswered is told of each request that the local process did not begin to answer.
 func (a *adapter) unanswered(w http.ResponseWriter, r *http.Request, err error) {
-	var foreign *foreignError
-	if errors.As(err, &foreign) {
+	if foreign := a.babel(); foreign != nil { // err may only say that the connection is gone
 		refuse(w, r, foreign)
 		return
 	}
-	if r.Context().Err() == nil && (a.from == HTTP1 || unaccepted(err) && a.untouched()) {
-		a.fail(errnoOf(err))
+	if errno := a.why(err); r.Context().Err() == nil && (a.from == HTTP1 || slices.Contains(neverWas, errno) && a.untouched()) {
+		a.end.fail(errno)
 	}
 	panic(http.ErrAbortHandler)
 }
