@@ -281,9 +281,19 @@ func TestAConnectionThatNobodyHasAcceptedYetIsFlushedLater(t *testing.T) {
 	if found.Len() != 0 {
 		t.Fatalf("accepted: %+v", found.All())
 	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		mustFlush(t, found, Outcome{Closed: 1})
+	}()
+	select {
+	case <-done:
+		t.Error("nobody waited for it")
+	case <-time.After(4 * found.pace.quiet): // some looks later
+	}
 	c.mustEcho(t)
-	mustFlush(t, found, Outcome{Closed: 1})
 	c.mustSay(t, "ended:")
+	<-done
 }
 
 func TestConnectionsThatEndMeanwhileAreToldApart(t *testing.T) {

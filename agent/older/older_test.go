@@ -240,3 +240,11 @@ func cpuTime() time.Duration {
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkFind among twenty thousand connections, all of them older.
+func BenchmarkFind(b *testing.B) {
+	n := mustCrowd(b)
+	for b.Loop() {
+		mustFind(b, n.Target)
+	}
+}
