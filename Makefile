@@ -8,7 +8,7 @@ ifneq ($(shell id -u),0)
 TEST_EXEC := -exec '$(CURDIR)/test/as-root'
 endif
 
-.PHONY: help build demo test lint bench cluster cluster-down e2e bench-cluster generate check-generated clean
+.PHONY: help build demo test interop fuzz lint bench cluster cluster-down e2e bench-cluster generate check-generated clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -24,6 +24,16 @@ test: build ## all tests, the privileged ones through sudo
 	@test/packages test
 	$(GO) test $(TEST_EXEC) -timeout 8m ./...
 	$(GO) -C test/cluster test ./...
+	$(MAKE) interop
+
+interop: ## programs of others (h2spec, gRPC, nghttp2, curl, Node): the same direct and through Magpie
+	@test/packages interop
+	$(GO) -C test/interop test $(TEST_EXEC) -count 1 -timeout 8m ./...
+
+FUZZ     ?= agent/route:FuzzPassed agent/route:FuzzStolen agent/route:FuzzRequest agent/route:FuzzReply agent/route/h2:FuzzRelay
+FUZZTIME ?= 1m
+fuzz: ## the router for FUZZTIME (1m) each: HTTP/1 against its own promises and net/http, HTTP/2
+	@for one in $(FUZZ); do $(GO) test -run '^$$' -fuzz "^$${one#*:}$$" -fuzztime $(FUZZTIME) ./$${one%:*} || exit 1; done
 
 lint: ## go vet, golangci-lint, clang-format, and nothing left to generate by hand
 	@test/packages lint
@@ -31,6 +41,7 @@ lint: ## go vet, golangci-lint, clang-format, and nothing left to generate by ha
 	$(GO) -C tools/lint build -o ../../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	.cache/golangci-lint run --build-tags e2e ./...
 	cd test/cluster && ../../.cache/golangci-lint run --build-tags e2e ./...
+	cd test/interop && ../../.cache/golangci-lint run ./...
 	clang-format --dry-run --Werror bpf/*.c
 
 bench: build ## Magpie beside HAProxy and nginx, and the costs of the layer, in one run
