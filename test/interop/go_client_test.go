@@ -22,6 +22,9 @@ func TestBodiesOfBothKindsComeBackWhole(t *testing.T) {
 	client, connections := s.goClient(t)
 	ctx, cancel := context.WithTimeout(t.Context(), callTime)
 	defer cancel()
+	if err := comesBack(ctx, client, "http://"+s.at(claimed), local, []byte("the first, or it would dial for each")); err != nil {
+		t.Fatal(err)
+	}
 	const requests, atOnce = 400, 50
 	var running sync.WaitGroup
 	places := make(chan struct{}, atOnce)
