@@ -168,7 +168,7 @@ func (a *answers) lockedRename(h header) *stream {
 func (a *answers) data(h header) (more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.rewritten && a.down.sink < int64(h.length) && a.down.borrowed > 0 {
+	if a.rewritten && a.lockedWants(h.length) {
 		a.lockedAwaitClient(h.length)
 		return false
 	}

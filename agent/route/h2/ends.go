@@ -119,6 +119,7 @@ func (r *Relay) endRequests() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.silent = true
+	r.change.Broadcast()
 	r.lockedCancelUnasked()
 	if r.shown {
 		r.lockedDone()
@@ -215,8 +216,18 @@ func (a *answers) lockedGoAway(payload []byte) {
 	binary.BigEndian.PutUint32(payload, last)
 }
 
-// lockedOver looks whether the connection is at an end.
+// lockedOver looks whether the connection is at an end. Servers drop a client that has said its last word, with all that it still
+// waits for; when the original has done so, the locals do.
 func (r *Relay) lockedOver() {
+	if r.silent && r.leaving == left && !r.aborted {
+		for _, s := range r.streams {
+			if s.theft != nil {
+				r.lockedLeave(s, http2.ErrCodeCancel)
+				r.lockedReport(s)
+				r.lockedRemove(s)
+			}
+		}
+	}
 	switch {
 	case r.aborted || r.ending:
 	case r.leaving == left && r.stolen == 0 && r.cause != nil:

@@ -35,7 +35,7 @@ func (q *requests) block(h header, rest []byte) (more bool, err error) {
 		return false, q.strange(h, n)
 	case full && !rewritten:
 		q.raw.Store(true)
-	case full || leaving == left:
+	case full || leaving == left && rewritten:
 		q.skip(n)
 		q.refuse(h.stream, leaving == left)
 	default:

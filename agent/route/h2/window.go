@@ -64,15 +64,19 @@ func (q *requests) lockedAwaitRoom(n int) error {
 	return nil
 }
 
-// lockedAwaitClient waits until the client takes n bytes of what passes: sessions have borrowed of its window.
+// lockedWants reports whether n bytes of the original must wait because sessions have borrowed of the client's window. An original
+// that overruns its own is the client's to judge.
+func (r *Relay) lockedWants(n int) bool {
+	w := &r.down
+	return w.sink < int64(n) && int64(n) <= w.sink+w.borrowed && !r.silent && !r.aborted
+}
+
+// lockedAwaitClient waits until the client takes n bytes of what passes.
 func (a *answers) lockedAwaitClient(n int) {
 	a.mu.Unlock()
 	_ = a.handOn() // which fails again at the end
 	a.mu.Lock()
-	for a.down.borrowed > 0 && a.down.sink < int64(n) && !a.aborted {
+	for a.lockedWants(n) {
 		a.change.Wait()
-	}
-	if a.aborted {
-		a.down.borrowed = 0
 	}
 }
