@@ -150,7 +150,7 @@ func TestOnlyWhatIsIdleIsFlushed(t *testing.T) {
 	waits.tell(t, "ignore me: the answer takes its time")
 	mustClaim(t, n.Target, func(net.Listener) {})
 	found := mustFind(t, n.Target)
-	found.pace.patience, found.pace.answer = time.Second, time.Minute
+	found.pace = pace{every: gentle.every, quiet: time.Second, answer: time.Minute, patience: 3 * time.Second}
 	over, stop := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)
@@ -311,11 +311,8 @@ func TestConnectionsThatEndMeanwhileAreToldApart(t *testing.T) {
 func TestAFlushEndsWithItsContext(t *testing.T) {
 	n := testnet.New(t)
 	mustStart(t, n.Target, nil, "echo", "tcp", "[::]:8080")
-	var clients []client
 	for range 3 {
-		c := mustDial(t, n.Client, n.Target.Addr4)
-		c.mustEcho(t)
-		clients = append(clients, c)
+		mustDial(t, n.Client, n.Target.Addr4).mustEcho(t)
 	}
 	found := mustFindQuick(t, n.Target)
 	found.pace.every = time.Hour

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -54,17 +55,18 @@ func hold(args []string) error {
 	}
 	fmt.Println("ready")
 	go func() {
-		var all []net.Conn
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all = append(all, c)
-		}
+		untilStdin()
+		l.Close()
 	}()
-	untilStdin()
-	return nil
+	var all []net.Conn
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			runtime.KeepAlive(all) // what nobody can reach is closed
+			return nil
+		}
+		all = append(all, c)
+	}
 }
 
 // echo answers with what it hears, and says what ends a connection: echo NETWORK ADDR [defer]
@@ -192,6 +194,7 @@ func dialMany(args []string) error {
 	}
 	fmt.Println("ready")
 	untilStdin()
+	runtime.KeepAlive(all)
 	return nil
 }
 
