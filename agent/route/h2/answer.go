@@ -88,6 +88,7 @@ func (r *Relay) lockedPour(s *stream) {
 		end := p.end
 		r.toClient.add(func(b []byte) []byte { return appendBlock(b, s.id, p.block, plainFrame, end, nil) })
 		p.block, p.head, p.ended = nil, false, end
+		r.heardOf.local = true
 	}
 	for p.unsent() > 0 {
 		n := r.down.lockedLend(int(min(int64(p.unsent()), p.sink, plainFrame)))
@@ -103,6 +104,7 @@ func (r *Relay) lockedPour(s *stream) {
 		p.sink -= int64(n)
 		p.ended = p.end && p.unsent() == 0 && !p.head
 		ended := p.ended
+		r.heardOf.local = true
 		r.toClient.add(func(b []byte) []byte { return appendData(b, s.id, part, ended) })
 		if t.local != nil {
 			t.local.owed += n

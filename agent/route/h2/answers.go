@@ -173,6 +173,7 @@ func (a *answers) data(h header) (more bool) {
 		return false
 	}
 	a.down.sink -= int64(h.length)
+	a.heardOf.original = true
 	if a.rewritten {
 		a.lockedRename(h)
 	}
@@ -199,7 +200,7 @@ func (a *answers) block(h header, rest []byte) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.shrunk = false
+	a.shrunk, a.heardOf.original = false, true
 	if a.of != nil && a.of.trip != nil && a.status/100 != 1 && a.status > 0 {
 		a.of.trip.Status = a.status
 	}

@@ -54,6 +54,7 @@ func (r *Relay) ServeClient(ctx context.Context) bool {
 		r.deaf, r.ending = true, true
 		r.mu.Unlock()
 		r.show(appendGoAway(nil, last, http2.ErrCode(fault), "Magpie cannot follow this connection"), lingering)
+		_ = r.original.Close()
 		err = r.listen()
 	}
 	if errors.Is(err, io.EOF) {
@@ -138,7 +139,9 @@ func (r *Relay) isRewritten() bool {
 func (r *Relay) ServeOriginal(err error) error {
 	for {
 		if r.answers.hear() != nil {
-			r.abort() // the client is gone
+			if !r.isDeaf() {
+				r.abort() // the client is gone
+			}
 			return nil
 		}
 		if err != nil {

@@ -23,8 +23,6 @@ const (
 	maxOwed = 1 << 20
 	// maxStuck is what may wait for slow local processes on one connection before the client may send no more on it.
 	maxStuck = 16 << 20
-	// maxBorrowed is how much more than the original's share local processes may take of the client's connection window.
-	maxBorrowed = 1 << 20
 	// localWindow is what a local process may send ahead of what the client has taken.
 	localWindow = 1 << 20
 	// grantFrom is from how many bytes on a connection's window is given back. It is well below the smallest window.

@@ -124,7 +124,7 @@ func (q *requests) frame() (more bool, err error) {
 		return q.block(h, rest)
 	case http2.FrameData:
 		return q.data(h, rest)
-	case http2.FrameSettings, http2.FrameWindowUpdate, http2.FrameRSTStream:
+	case http2.FrameSettings, http2.FrameWindowUpdate, http2.FrameRSTStream, http2.FramePing:
 	case http2.FrameContinuation, http2.FramePushPromise:
 		return false, q.nonsense(http2.ErrCodeProtocol)
 	default:
@@ -142,6 +142,8 @@ func (q *requests) frame() (more bool, err error) {
 		return false, q.settingsFrame(h, payload)
 	case http2.FrameWindowUpdate:
 		return false, q.windowUpdate(h, payload)
+	case http2.FramePing:
+		return false, q.ping(h, payload)
 	}
 	return false, q.reset(h, payload)
 }
@@ -244,6 +246,21 @@ func (q *requests) settingsFrame(h header, payload []byte) error {
 	}
 	q.lockedClient(payload)
 	q.lockedTellLocals()
+	return nil
+}
+
+// ping answers for the original where it must. Clients ping on every burst of answers to measure the way, and servers of gRPC count the
+// pings of those whom they have sent nothing: an original would take offence at the answers of sessions.
+func (q *requests) ping(h header, payload []byte) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.rewritten && q.heardOf.local && !q.heardOf.original && h.flags == 0 && h.length == 8 && h.stream == 0 {
+		q.drop(h)
+		q.toClient.add(func(b []byte) []byte { return append(appendHeader(b, header{8, http2.FramePing, flagAck, 0}), payload...) })
+		return nil
+	}
+	q.heardOf = speakers{}
+	q.pass(h)
 	return nil
 }
 

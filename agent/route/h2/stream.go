@@ -36,6 +36,7 @@ type books struct {
 	code      bytes.Buffer // of encoder
 	stolen    int          // open streams that are
 	stuck     int          // bytes that wait for local processes
+	heardOf   speakers     // since the client's last ping
 	locals    []*local
 	waiting   []*stream // stolen ones whose answers wait for the client's window
 	ended     []*trip   // exchanges that nobody was told of yet
@@ -44,6 +45,9 @@ type books struct {
 	settings
 	ends
 }
+
+// speakers are those who have sent the client of an answer.
+type speakers struct{ original, local bool }
 
 func (b *books) init() {
 	b.streams, b.renamed = map[uint32]*stream{}, map[uint32]*stream{}

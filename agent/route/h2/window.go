@@ -39,9 +39,10 @@ func (w *windows) lockedReturned(n int64) int64 {
 	return n - back
 }
 
-// lockedLend takes up to n bytes of the client's window for a session.
+// lockedLend takes up to n bytes of the client's window for a session. What it takes of the original's share waits in nobody's
+// memory: the original's bytes stay in its socket until the client has given more.
 func (w *windows) lockedLend(n int) int {
-	n = int(max(0, min(int64(n), w.sink, maxBorrowed-w.borrowed)))
+	n = int(max(0, min(int64(n), w.sink)))
 	w.sink -= int64(n)
 	w.borrowed += int64(n)
 	return n
