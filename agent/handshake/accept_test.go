@@ -1,0 +1,561 @@
+package handshake
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const shop = "shop.example"
+
+func TestAClientMeetsTheProtocolThatItMeetsWithoutUs(t *testing.T) {
+	ca := mustIssuer(t, "ca")
+	pair, own := ca.mustIssue(t, shop)
+	lists := [][]string{nil, {"h2"}, {"http/1.1"}, {"h2", "http/1.1"}, {"http/1.1", "h2"}}
+	for _, server := range append(lists, []string{"acme-tls/1"}, []string{"acme-tls/1", "h2"}, []string{"h2", "http/1.1", "acme-tls/1"}) {
+		o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: server})
+		a := mustAgent(t, New(Config{Port: 8443, Own: pair}), o.dial)
+		for _, client := range append(lists, []string{"acme-tls/1"}, []string{"h2", "h2", "http/1.1"}, []string{"postgresql"}, []string{"spdy/3.1", "http/1.1"}) {
+			name := fmt.Sprintf("server %v, client %v", server, client)
+			_, direct := meet(t, o.Addr(), insecure(shop, client...))
+			_, through := meet(t, a.Addr(), insecure(shop, client...))
+			if direct != through {
+				t.Errorf("%s: direct %+v, through us %+v", name, direct, through)
+			}
+			r := a.result(t)
+			odd := len(client) > 0 && !slices.Contains(client, "h2") && !slices.Contains(client, "http/1.1")
+			if wantEnded := direct.err == "" && !odd; (r.Kind == Ended) != wantEnded {
+				t.Errorf("%s: kind %d, because %v", name, r.Kind, r.Why)
+			}
+		}
+	}
+}
+
+func TestTheOriginalHearsWhatTheClientAsksFor(t *testing.T) {
+	ca := mustIssuer(t, "ca")
+	pair, own := ca.mustIssue(t, "*.example")
+	hellos := make(chan *tls.ClientHelloInfo, 10)
+	o := mustOriginal(t, &tls.Config{MinVersion: tls.VersionTLS10, Certificates: []tls.Certificate{own}, NextProtos: []string{"h2"}, GetConfigForClient: func(chi *tls.ClientHelloInfo) (*tls.Config, error) {
+		hellos <- chi
+		return nil, nil
+	}})
+	a := mustAgent(t, New(Config{Own: pair}), o.dial)
+	for _, name := range []string{"", "a.example", "B.Example"} {
+		if _, got := meet(t, a.Addr(), insecure(name, "http/1.1", "h2")); got.err != "" {
+			t.Fatal(got.err)
+		}
+		if chi := <-hellos; chi.ServerName != name || !slices.Equal(chi.SupportedProtos, []string{"http/1.1", "h2"}) {
+			t.Errorf("the original hears %q, %v; want %q", chi.ServerName, chi.SupportedProtos, name)
+		}
+		r := a.result(t)
+		if state := r.Client.(*Conn).ConnectionState(); state.ServerName != name || state.NegotiatedProtocol != "h2" {
+			t.Errorf("the state has %q, %q", state.ServerName, state.NegotiatedProtocol)
+		}
+	}
+}
+
+func TestVersionsAndCiphersAreThoseOfTheOriginal(t *testing.T) {
+	ca := mustIssuer(t, "ca")
+	pair, own := ca.mustIssue(t, shop)
+	for _, server := range [][2]uint16{{tls.VersionTLS10, tls.VersionTLS13}, {tls.VersionTLS10, tls.VersionTLS10}, {tls.VersionTLS11, tls.VersionTLS12}, {tls.VersionTLS13, tls.VersionTLS13}} {
+		o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: server[0], MaxVersion: server[1], CipherSuites: ciphers})
+		a := mustAgent(t, New(Config{Own: pair}), o.dial)
+		for _, client := range [][2]uint16{{tls.VersionTLS10, tls.VersionTLS13}, {tls.VersionTLS10, tls.VersionTLS10}, {tls.VersionTLS12, tls.VersionTLS12}, {tls.VersionTLS13, tls.VersionTLS13}} {
+			for _, only := range append([][]uint16{ciphers}, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}, []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}) {
+				config := insecure(shop)
+				config.MinVersion, config.MaxVersion, config.CipherSuites = client[0], client[1], only
+				_, direct := meet(t, o.Addr(), config)
+				_, through := meet(t, a.Addr(), config)
+				if direct != through {
+					t.Errorf("server %x, client %x with %x: direct %+v, through us %+v", server, client, only, direct, through)
+				}
+				if r := a.result(t); (r.Kind == Ended) != (direct.err == "") {
+					t.Errorf("server %x, client %x: kind %d, because %v", server, client, r.Kind, r.Why)
+				}
+			}
+		}
+	}
+}
+
+// exporter is equal at both ends of one TLS, and at no others.
+func exporter(tb testing.TB, state tls.ConnectionState) string {
+	tb.Helper()
+	key, err := state.ExportKeyingMaterial("EXPORTER-magpie", nil, 16)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(key)
+}
+
+func TestWhatWeCannotServePassesWhole(t *testing.T) {
+	ca := mustIssuer(t, "ca")
+	pair, own := ca.mustIssue(t, shop)
+	_, other := mustIssuer(t, "another ca").mustIssue(t, shop)
+	otherName, _ := ca.mustIssue(t, "old.example")
+	asking := &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequestClientCert}
+	strict := &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()}
+	stranger, _ := mustIssuer(t, "stranger").mustIssue(t, "client")
+	withMember := func() *tls.Config {
+		_, member := ca.mustIssue(t, "client")
+		c := insecure(shop)
+		c.Certificates = []tls.Certificate{member}
+		return c
+	}
+	for name, c := range map[string]struct {
+		config      Config
+		server      *tls.Config
+		client      *tls.Config
+		cause, hint string // cause without a hint: no *Error
+	}{
+		"another protocol":                       {Config{Own: pair}, &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: []string{"acme-tls/1"}}, insecure(shop, "acme-tls/1"), "asks for acme-tls/1", ""},
+		"the original asks for a certificate":    {Config{Own: pair}, asking, insecure(shop), "asks clients for a certificate", "original.anonymous"},
+		"and the client has one":                 {Config{Own: pair}, strict, withMember(), "asks clients for a certificate", "original.anonymous"},
+		"ours is not accepted":                   {Config{Own: pair, Original: stranger}, strict, withMember(), "does not accept", "original:"},
+		"none is not accepted":                   {Config{Own: pair, Anonymous: true}, strict, withMember(), "does not accept", "original:"},
+		"ours is not accepted in TLS 1.2":        {Config{Own: pair, Original: stranger}, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: strict.Certificates, ClientAuth: strict.ClientAuth, ClientCAs: strict.ClientCAs}, withMember(), "does not accept", "original:"},
+		"the original has another certificate":   {Config{Own: pair}, &tls.Config{Certificates: []tls.Certificate{other}}, insecure(shop), "shows a certificate of CN=another ca, and ours is of CN=ca", "own certificate"},
+		"the original has one for another name":  {Config{Own: otherName}, &tls.Config{Certificates: []tls.Certificate{own}}, insecure(shop), "for shop.example, and ours is for old.example", "own certificate"},
+		"the original is not verified":           {Config{Own: pair, OriginalCA: Text{PEM: mustIssuer(t, "ca").pem}}, &tls.Config{Certificates: []tls.Certificate{own}}, insecure(shop), "the original's certificate: ", "original.ca"},
+		"the original has not the wanted name":   {Config{Own: pair, OriginalCA: Text{PEM: ca.pem}, OriginalName: "x.example"}, &tls.Config{Certificates: []tls.Certificate{own}}, insecure(shop), "x.example", "serverName"},
+		"nor the name that the client asks for":  {Config{Own: pair, OriginalCA: Text{PEM: ca.pem}}, &tls.Config{Certificates: []tls.Certificate{own}}, insecure("y.example"), "y.example", "serverName"},
+		"our files are bad":                      {Config{}, &tls.Config{Certificates: []tls.Certificate{own}}, insecure(shop), "certificate: there is no certificate", "BEGIN CERTIFICATE"},
+		"the client cannot take our certificate": {Config{Own: rsaPair(t, ca)}, &tls.Config{Certificates: []tls.Certificate{own}}, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}}, "cannot take our certificate", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := mustOriginal(t, c.server)
+			a := mustAgent(t, New(c.config), o.dial)
+			client, got := meet(t, a.Addr(), c.client)
+			if got.err != "" {
+				t.Fatal(got.err)
+			}
+			r := a.result(t)
+			if r.Kind != Raw || r.Why == nil || !strings.Contains(r.Why.Error(), c.cause) {
+				t.Fatalf("kind %d, because %v; want %q", r.Kind, r.Why, c.cause)
+			}
+			var told *Error
+			if errors.As(r.Why, &told) != (c.hint != "") || c.hint != "" && !strings.Contains(told.Hint(), c.hint) {
+				t.Errorf("hint of %#v, want %q", r.Why, c.hint)
+			}
+			for met := range o.seen {
+				if met.err == nil && exporter(t, met.state) == exporter(t, client.ConnectionState()) {
+					return
+				}
+				if len(o.seen) == 0 {
+					t.Fatal("the original did not meet the client itself")
+				}
+			}
+		})
+	}
+}
+
+func TestARefusalOfTheOriginalIsTheClientsToHear(t *testing.T) {
+	ca := mustIssuer(t, "ca")
+	pair, own := ca.mustIssue(t, shop)
+	plain := mustListen(t)
+	mustServe(t, plain, func(c net.Conn) {
+		defer c.Close()
+		_, _ = c.Read(make([]byte, 1))
+		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+		_, _ = io.Copy(io.Discard, c)
+	})
+	for name, c := range map[string]struct {
+		server *tls.Config
+		client *tls.Config
+	}{
+		"protocol":    {&tls.Config{Certificates: []tls.Certificate{own}, NextProtos: []string{"http/1.1"}}, insecure(shop, "h2")},
+		"version":     {&tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS13}, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}},
+		"name":        {&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("none") }}, insecure(shop)},
+		"certificate": {&tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert}, insecure(shop)},
+		"no TLS":      {nil, insecure(shop)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at, dial := plain.Addr(), func(ctx context.Context) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", plain.Addr().String())
+			}
+			if c.server != nil {
+				o := mustOriginal(t, c.server)
+				at, dial = o.Addr(), o.dial
+			}
+			a := mustAgent(t, New(Config{Own: pair}), dial)
+			_, direct := meet(t, at, c.client)
+			_, through := meet(t, a.Addr(), c.client)
+			if direct.err == "" || direct != through {
+				t.Errorf("direct %+v, through us %+v", direct, through)
+			}
+		})
+	}
+}
+
+func TestTheOriginalSeesOurCertificateAndClientsAreVerified(t *testing.T) {
+	ca, clients := mustIssuer(t, "ca"), mustIssuer(t, "clients")
+	pair, own := ca.mustIssue(t, shop)
+	ours, _ := clients.mustIssue(t, "agent")
+	_, theirs := clients.mustIssue(t, "somebody")
+	_, strange := mustIssuer(t, "strangers").mustIssue(t, "stranger")
+	o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients.pool()})
+	with := func(c ...tls.Certificate) *tls.Config {
+		config := insecure(shop)
+		if len(c) > 0 { // whomever the server trusts
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c[0], nil }
+		}
+		return config
+	}
+	for _, c := range []struct {
+		name   string
+		verify Verify
+		ca     Text
+		client *tls.Config
+		peer   string
+		alert  string
+	}{
+		{"one that is known", VerifyRequire, Text{PEM: clients.pem}, with(theirs), "somebody", ""},
+		{"none", VerifyRequire, Text{PEM: clients.pem}, with(), "", "certificate required"},
+		{"a stranger", VerifyRequire, Text{PEM: clients.pem}, with(strange), "", "unknown certificate authority"},
+		{"none, which may be", VerifyRequest, Text{PEM: clients.pem}, with(), "", ""},
+		{"a stranger, if one is shown", VerifyRequest, Text{PEM: clients.pem}, with(strange), "", "unknown certificate authority"},
+		{"anybody", VerifyRequest, Text{}, with(strange), "stranger", ""},
+		{"nobody is asked", VerifyNone, Text{}, with(theirs), "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := mustAgent(t, New(Config{Own: pair, Original: ours, Clients: c.verify, ClientCA: c.ca}), o.dial)
+			_, got := meet(t, a.Addr(), c.client)
+			if met := <-o.seen; met.err != nil || met.state.PeerCertificates[0].Subject.CommonName != "agent" {
+				t.Errorf("the original met %+v", met)
+			}
+			if c.alert != "" {
+				if err := <-a.errs; !strings.Contains(got.err, c.alert) {
+					t.Errorf("the client hears %q, want %q; we say %v", got.err, c.alert, err)
+				}
+				return
+			}
+			if got.err != "" {
+				t.Fatal(got.err)
+			}
+			peer := ""
+			if seen := a.result(t).Client.(*Conn).ConnectionState().PeerCertificates; len(seen) > 0 {
+				peer = seen[0].Subject.CommonName
+			}
+			if peer != c.peer {
+				t.Errorf("the client is %q, want %q", peer, c.peer)
+			}
+		})
+	}
+}
+
+func TestAnOriginalThatCanDoWithoutACertificateIsLookedInto(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	for _, max := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequestClientCert, MaxVersion: max})
+		a := mustAgent(t, New(Config{Own: pair, Anonymous: true}), o.dial)
+		if _, got := meet(t, a.Addr(), insecure(shop)); got.err != "" {
+			t.Fatal(got.err)
+		}
+		if r := a.result(t); r.Kind != Ended {
+			t.Errorf("kind %d, because %v", r.Kind, r.Why)
+		}
+	}
+}
+
+func TestAnOriginalThatIsNotThereLeavesTheClientToSessions(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: []string{"h2", "http/1.1"}})
+	p := New(Config{Own: pair})
+	a := mustAgent(t, p, o.dial)
+	_, _ = meet(t, a.Addr(), insecure(shop, "http/1.1", "h2"))
+	a.result(t)
+	gone := func(context.Context) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+	l := mustListen(t)
+	defer l.Close()
+	for offered, want := range map[string]string{"http/1.1 h2": "h2", "http/1.1": "http/1.1", "": ""} { // what it picked, or the client's own wish
+		done := make(chan string, 1)
+		go func() {
+			c, err := tls.Dial("tcp", l.Addr().String(), insecure(shop, strings.Fields(offered)...))
+			if err != nil {
+				done <- err.Error()
+				return
+			}
+			defer c.Close()
+			done <- c.ConnectionState().NegotiatedProtocol
+		}()
+		client, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Accept(t.Context(), client, gone)
+		if err != nil || r.Kind != Ended {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if got := <-done; got != want {
+			t.Errorf("offered %q: %q, want %q", offered, got, want)
+		}
+		for range 2 {
+			if _, err := r.Dial(t.Context()); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("dial: %v", err)
+			}
+		}
+		r.Client.Close()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheOriginalIsDialledAgainInTheSameProtocol(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	hellos := make(chan []string, 10)
+	answer := []string{"h2", "http/1.1"}
+	o := mustOriginal(t, &tls.Config{GetConfigForClient: func(chi *tls.ClientHelloInfo) (*tls.Config, error) {
+		hellos <- chi.SupportedProtos
+		return &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: answer}, nil
+	}})
+	a := mustAgent(t, New(Config{Own: pair}), o.dial)
+	if _, got := meet(t, a.Addr(), insecure(shop, "http/1.1", "h2")); got.protocol != "h2" {
+		t.Fatalf("%+v", got)
+	}
+	<-hellos
+	r := a.result(t)
+	again, err := r.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := again.(*Conn).ConnectionState(); state.NegotiatedProtocol != "h2" || state.ServerName != shop {
+		t.Errorf("%q, %q", state.NegotiatedProtocol, state.ServerName)
+	}
+	if offered := <-hellos; !slices.Equal(offered, []string{"h2"}) {
+		t.Errorf("offered %v", offered)
+	}
+	again.Close()
+	answer = nil // it has forgotten
+	if c, err := r.Dial(t.Context()); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+func TestAClientMayResume(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}})
+	a := mustAgent(t, New(Config{Own: pair}), o.dial)
+	config := insecure(shop)
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for i := range 2 {
+		c, got := meet(t, a.Addr(), config)
+		if got.err != "" || c.ConnectionState().DidResume != (i > 0) {
+			t.Errorf("connection %d: %+v", i, got)
+		}
+		if met := <-o.seen; met.state.DidResume != (i > 0) {
+			t.Errorf("connection %d to the original: resumed %v", i, met.state.DidResume)
+		}
+	}
+}
+
+// mustRecord has an original that keeps what it hears and then answers a word.
+func mustRecord(tb testing.TB) (dial Dialer, heard chan []byte) {
+	tb.Helper()
+	heard = make(chan []byte, 1)
+	l := mustListen(tb)
+	mustServe(tb, l, func(c net.Conn) {
+		defer c.Close()
+		b, _ := io.ReadAll(c)
+		heard <- b
+		_, _ = io.WriteString(c, "word")
+	})
+	return func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+	}, heard
+}
+
+func TestWhatIsNoHelloReachesTheOriginalAsItCame(t *testing.T) {
+	pair, _ := mustIssuer(t, "ca").mustIssue(t, shop)
+	record := func(body string) string {
+		return "\x16\x03\x01" + string([]byte{byte(len(body) >> 8), byte(len(body))}) + body
+	}
+	for name, c := range map[string]struct {
+		bytes string
+		kind  Kind
+	}{
+		"nothing":               {"", Plain},
+		"HTTP":                  {"GET / HTTP/1.1\r\nHost: shop\r\n\r\n", Plain},
+		"one letter":            {"G", Plain},
+		"half a header":         {"\x16\x03\x01", Plain},
+		"SSL 2":                 {"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10", Plain},
+		"another record":        {"\x17\x03\x03\x00\x05hello", Plain},
+		"no hello":              {record("\x02\x00\x00\x00"), Plain},
+		"an empty hello":        {record("\x01\x00\x00\x00"), Raw},
+		"garbage in a hello":    {record("\x01\x00\x00\x08garbage!"), Raw},
+		"a hello that ends":     {record("\x01\x00\x10\x00begins"), Raw},
+		"an endless hello":      {record("\x01\xff\xff\xff" + strings.Repeat("x", 16000)), Raw},
+		"a hello in fragments":  {strings.Repeat(record("\x01"), 1) + strings.Repeat(record("\x00"), 40_000), Raw},
+		"garbage after a hello": {record("\x01\x00\x00\x01\x00") + "garbage", Raw},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dial, heard := mustRecord(t)
+			a := mustAgent(t, New(Config{Own: pair}), dial)
+			client := a.dial(t)
+			go func() {
+				_, _ = io.WriteString(client, c.bytes)
+				_ = client.CloseWrite()
+			}()
+			if b := <-heard; string(b) != c.bytes {
+				t.Errorf("the original hears %d bytes %.40q; want %d", len(b), b, len(c.bytes))
+			}
+			if b, err := io.ReadAll(client); string(b) != "word" || err != nil {
+				t.Errorf("the client hears %q, %v", b, err)
+			}
+			if r := a.result(t); r.Kind != c.kind {
+				t.Errorf("kind %d, because %v", r.Kind, r.Why)
+			}
+		})
+	}
+}
+
+// slow writes each byte alone.
+type slow struct{ net.Conn }
+
+func (s slow) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := s.Conn.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(b), nil
+}
+
+func TestAHelloMayBeSlowAndLong(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: []string{"http/1.1"}})
+	a := mustAgent(t, New(Config{Own: pair}), o.dial)
+	t.Run("slow", func(t *testing.T) {
+		c := tls.Client(slow{a.dial(t)}, insecure(shop))
+		if err := c.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		if r := a.result(t); r.Kind != Ended {
+			t.Errorf("kind %d, because %v", r.Kind, r.Why)
+		}
+	})
+	t.Run("long", func(t *testing.T) {
+		protocols := []string{"http/1.1"}
+		for i := range 1000 {
+			protocols = append(protocols, fmt.Sprintf("%050d", i))
+		}
+		if _, got := meet(t, a.Addr(), insecure(shop, protocols...)); got.err != "" || got.protocol != "http/1.1" {
+			t.Errorf("%+v", got)
+		}
+		if r := a.result(t); r.Kind != Ended {
+			t.Errorf("kind %d, because %v", r.Kind, r.Why)
+		}
+	})
+}
+
+func TestASilentClientIsTheOriginalsAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pair, _ := mustIssuer(t, "ca").mustIssue(t, shop)
+		for first, want := range map[string]Kind{"": Plain, "\x16\x03\x01\x01\x00\x01": Raw} {
+			client, ours := net.Pipe()
+			begin := time.Now()
+			go func() { _, _ = io.WriteString(client, first) }()
+			r, err := New(Config{Own: pair}).Accept(t.Context(), ours, nil)
+			if err != nil || r.Kind != want || time.Since(begin) != patience {
+				t.Fatalf("%+v, %v after %v", r, err, time.Since(begin))
+			}
+			go func() {
+				_, _ = io.WriteString(client, "late")
+				client.Close()
+			}()
+			if b, err := io.ReadAll(r.Client); string(b) != first+"late" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+			r.Client.Close()
+		}
+	})
+}
+
+func TestAnOriginalThatDoesNotShakeHandsIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pair, _ := mustIssuer(t, "ca").mustIssue(t, shop)
+		client, ours := net.Pipe()
+		silent, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		go func() { _ = tls.Client(client, insecure(shop)).Handshake() }()
+		begin := time.Now()
+		r, err := New(Config{Own: pair}).Accept(t.Context(), ours, func(context.Context) (net.Conn, error) { return silent, nil })
+		if err != nil || r.Kind != Raw || !errors.Is(r.Why, context.DeadlineExceeded) || time.Since(begin) != shaking {
+			t.Fatalf("%+v, %v after %v", r, err, time.Since(begin))
+		}
+		client.Close()
+		r.Client.Close()
+	})
+}
+
+func TestAClientThatGoesAwayLeavesNothing(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	o := mustOriginal(t, &tls.Config{Certificates: []tls.Certificate{own}})
+	ended := make(chan error, 1)
+	a := mustAgent(t, New(Config{Own: pair}), func(ctx context.Context) (net.Conn, error) {
+		c, err := o.dial(ctx)
+		return &watched{c, ended}, err
+	})
+	client := a.dial(t)
+	if _, err := client.Write(helloOf(insecure(shop))); err != nil {
+		t.Fatal(err)
+	}
+	if met := <-o.seen; met.err != nil {
+		t.Fatal(met.err)
+	}
+	_ = client.SetLinger(0)
+	client.Close()
+	if err := <-a.errs; err == nil {
+		t.Error("no error")
+	}
+	<-ended
+}
+
+// watched tells when it is closed.
+type watched struct {
+	net.Conn
+	closed chan error
+}
+
+func (w *watched) Close() error {
+	err := w.Conn.Close()
+	w.closed <- err
+	return err
+}
+
+// helloOf is what a client says first.
+func helloOf(config *tls.Config) []byte {
+	c := &captured{}
+	_ = tls.Client(c, config).Handshake()
+	return c.Bytes()
+}
+
+// captured keeps what is written, and has nothing to read.
+type captured struct {
+	net.Conn
+	bytes.Buffer
+}
+
+func (c *captured) Read([]byte) (int, error)    { return 0, io.EOF }
+func (c *captured) Write(b []byte) (int, error) { return c.Buffer.Write(b) }
+
+func rsaPair(tb testing.TB, ca *issuer) Pair {
+	tb.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	chain, private := ca.issue(tb, key, nil, shop)
+	return Pair{Text{PEM: chain}, Text{PEM: private}}
+}
