@@ -124,12 +124,9 @@ func (b *body) step(c byte) bool {
 }
 
 func (b *body) size(c byte) bool {
-	digit := int64(-1)
+	digit := int64(hex(c))
 	switch {
-	case '0' <= c && c <= '9':
-		digit = int64(c - '0')
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		digit = int64(c|0x20-'a') + 10
+	case digit >= 0:
 	case b.line == 0:
 		return false
 	case c == ';':

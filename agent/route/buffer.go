@@ -86,6 +86,13 @@ func (b *buffer) discard(n int) {
 	}
 }
 
+// cut forgets the bytes from one place up to another.
+func (b *buffer) cut(from, to int) {
+	copy(b.mem[b.r+from:], b.mem[b.r+to:b.w])
+	b.w -= to - from
+	b.discard(0)
+}
+
 // release gives the memory back if it holds nothing.
 func (b *buffer) release() {
 	if b.mem == nil || b.r != b.w {

@@ -28,7 +28,10 @@ func (c *conn) trip(b []byte, e *claim) *trip {
 		return nil
 	}
 	h := &c.head
-	t := &trip{started: time.Now()}
+	t := &trip{started: h.since}
+	if h.since.IsZero() {
+		t.started = time.Now()
+	}
 	t.Client = c.remote
 	t.Method = string(b[:h.name])
 	t.Path = string(b[h.name+1 : h.target])

@@ -194,6 +194,8 @@ func divide(b []byte) (ours, theirs []byte, sure bool) {
 		switch mine = isMine(&h, b); {
 		case mine && req == nil && !excused(err):
 			return ours, append(theirs, b...), sure
+		case mine && withoutHTTP2(b[:h.n]) != nil:
+			ours = append(append(ours, withoutHTTP2(b[:h.n])...), b[h.n:end]...)
 		case mine:
 			ours = append(ours, b[:end]...)
 		default:

@@ -1,5 +1,7 @@
 package route
 
+import "time"
+
 const (
 	// maxHead is where a head stops being ours to follow.
 	maxHead = largeBuffer
@@ -28,6 +30,8 @@ type head struct {
 	n      int // length of the whole head, when clean
 	reason string
 
+	since     time.Time // when it began to wait for its body, if it did
+	continued bool      // the client was told by us to send it
 	method    method
 	minor     byte // '0' or '1'
 	name      int  // end of the method

@@ -90,6 +90,7 @@ type framing struct {
 	chunked                bool
 	close, keepAlive       bool
 	upgrade                bool
+	expects                bool // the client may wait to be told to send the body
 	probe                  bool // the kubelet asks
 }
 
@@ -123,6 +124,8 @@ func (f *framing) note(b []byte, from, end int) (field, string) {
 // keep looks at the names that matter. Sorting by length first spares the others nearly all comparisons.
 func (f *framing) keep(name, value, padded []byte) string {
 	switch len(name) {
+	case len("expect"):
+		f.expects = f.expects || fold(name, "expect") && fold(value, "100-continue")
 	case len("upgrade"):
 		f.upgrade = f.upgrade || fold(name, "upgrade")
 	case len("connection"):

@@ -2,6 +2,7 @@ package route
 
 import (
 	"errors"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -16,10 +17,11 @@ type party struct {
 
 	// The relay's own.
 	reply    reply
-	body     body // what is left of the answer's body
-	final    bool // the head of a final answer was read
-	last     bool // nothing follows this answer
-	unframed bool // bytes are forwarded without being read
+	body     body        // what is left of the answer's body
+	final    bool        // the head of a final answer was read
+	last     bool        // nothing follows this answer
+	unframed bool        // bytes are forwarded without being read
+	spared   atomic.Bool // the client has had its 100 from us: the next one is left out
 
 	// Guarded by conn.mu.
 	ready    bool
@@ -29,6 +31,34 @@ type party struct {
 	answered bool // something came since the latest request of a session, or since the start
 	served   bool // has answered a request
 	refused  bool // never was connected
+}
+
+// fill waits for what p says. It leaves out the 100 that the client has had from us, if p says it: the one byte that we keep back.
+func (p *party) fill() (int, error) {
+	n, err := p.socket.fill()
+	if n > 0 && p.spared.Load() && !p.unframed {
+		p.spare()
+	}
+	return n, err
+}
+
+// spare looks for the first 100 before a final answer and cuts it out.
+func (p *party) spare() {
+	for at := 0; ; {
+		var r reply
+		switch v := r.parse(p.in.bytes()[at:]); {
+		case v == incomplete:
+			return
+		case v == clean && r.status == 100:
+			p.in.cut(at, at+r.n)
+			p.reply = reply{} // of what may have been read of it
+		case v == clean && r.interim():
+			at += r.n
+			continue
+		}
+		p.spared.Store(false)
+		return
+	}
 }
 
 // An ask is what must be known about a request to read its answer.

@@ -9,7 +9,15 @@ import (
 
 // route gives the request whose head is complete at b to whom it belongs.
 func (c *conn) route(ctx context.Context, b []byte) error {
-	if e := c.choose(b); e != nil {
+	e, undecided := c.choose(b, nil, !c.head.chunked && c.head.length == 0)
+	if undecided {
+		var err error
+		if e, err = c.weigh(ctx); err != nil {
+			return err
+		}
+		b = c.client.in.bytes() // has grown
+	}
+	if e != nil {
 		if err := c.steal(ctx, e); err != nil {
 			return err
 		}
@@ -26,30 +34,39 @@ func (c *conn) route(ctx context.Context, b []byte) error {
 	return err
 }
 
-// choose asks the claims in their order. The kubelet's probes are nobody's but the original's.
-func (c *conn) choose(b []byte) *claim {
-	h := &c.head
-	if h.probe {
-		return nil
+// choose asks the claims in their order. The kubelet's probes are nobody's but the original's. It reports true when the one whose
+// turn it is has to see the body first, unless the request was held for that before.
+func (c *conn) choose(b, body []byte, known bool) (e *claim, undecided bool) {
+	if c.head.probe {
+		return nil, false
 	}
-	claims := c.port.now()
-	if len(claims.filtered) > 0 {
-		c.match.Method, c.match.Path = b[:h.name], b[h.name+1:h.target]
-		c.match.Fields = c.match.Fields[:0]
-		if cap(c.match.Fields) > keptFields {
-			c.match.Fields = nil
+	if claims := c.port.now(); len(claims.filtered) > 0 {
+		match := c.request(b, body, known)
+		e, undecided := claims.judge(match)
+		if undecided && !c.head.since.IsZero() {
+			e, undecided = claims.first(match), false // what cannot be known chooses nobody
 		}
-		for _, f := range h.fields {
-			c.match.Fields = append(c.match.Fields, filters.Field{Name: b[f.name:f.colon], Value: b[f.value:f.end]})
-		}
-		if e := claims.first(&c.match); e != nil {
-			return e
+		if e != nil || undecided {
+			return e, undecided
 		}
 	}
 	if c.base != nil && !c.base.gone.Load() {
-		return c.base
+		return c.base, false
 	}
-	return nil
+	return nil, false
+}
+
+// judge returns the claim that wants the request, before it one that cannot say yet: then it reports true.
+func (o *order) judge(r *filters.Request) (e *claim, undecided bool) {
+	for _, c := range o.filtered {
+		switch c.Filter.Judge(r) {
+		case filters.Yes:
+			return c, false
+		case filters.NeedsBody:
+			return nil, true
+		}
+	}
+	return nil, false
 }
 
 // intoBody goes on from the head to the body.
@@ -82,6 +99,9 @@ func (c *conn) ask(t *trip) bool {
 		return false
 	}
 	p.asked.push(ask{method: h.method, closes: !h.lasts()}, t)
+	if h.continued {
+		p.spared.Store(true)
+	}
 	if h.chunked || h.length > 0 {
 		c.sending, c.long = true, true
 	}
@@ -109,9 +129,12 @@ func (c *conn) toOriginal(ctx context.Context) error {
 		return err
 	}
 	c.mu.Lock()
-	gone := o.gone
+	gone, raw := o.gone, c.raw
 	c.mu.Unlock()
-	if gone {
+	switch {
+	case raw != nil: // It has ended properly just now; what the client still says is for it all the same.
+		return errChanged
+	case gone:
 		c.abort()
 		return errOver
 	}

@@ -40,7 +40,7 @@ var passed = map[string][]step{
 		{"GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n", "HTTP/1.1 101 Switching\r\nUpgrade: echo\r\n\r\nhello from the server"},
 		{"\x00\x01GET / HTTP/1.1", "\xff\xfe"}, {"HTTP/1.1 200 OK\r\n\r\n", "x"},
 	},
-	"upgrade refused": {{"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", original}, {get, original}},
+	"upgrade refused": {{"GET / HTTP/1.1\r\nUpgrade: odd\r\n\r\n", original}, {get, original}},
 	"connect":         {{"CONNECT shop:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"}, {"\x16\x03\x01", "\x16\x03\x03"}},
 	"connect refused": {{"CONNECT shop:443 HTTP/1.1\r\n\r\n", "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"}, {get, original}},
 	"h2 preface":      {{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x00\x04\x01\x00\x00\x00\x00"}, {"\x00\x00\x00\xff\x00\x00\x00\x00\x00", "\x00\x00\x00\xff\x00\x00\x00\x00\x01"}},

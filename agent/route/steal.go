@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"slices"
 )
 
 // connect opens a stream to the session of a claim. Its relay is not started.
@@ -80,8 +81,9 @@ type theft struct {
 	safe   bool
 	ask    ask
 	trip   *trip
-	whole  bool // all that was sent is still in the buffer
-	sent   int  // bytes of the buffer that were sent
+	whole  bool   // all that was sent is still in the buffer
+	sent   int    // bytes of the buffer that were sent
+	head   []byte // goes instead of the one in the buffer, if it is not nil
 	wrote  bool
 }
 
@@ -101,7 +103,13 @@ func (c *conn) steal(ctx context.Context, e *claim) error {
 	if !ok {
 		return c.giveRaw(ctx) // Nothing was sent yet.
 	}
-	p, err := c.stream(ctx, e, HTTP1)
+	speak := HTTP1
+	if e.Filter == nil {
+		speak = Raw // One who has all that nobody wants has it as it comes, whenever the stream was opened.
+	} else if h.upgrade {
+		t.head = withoutHTTP2(c.client.in.bytes()[:h.n])
+	}
+	p, err := c.stream(ctx, e, speak)
 	if err != nil {
 		return c.loseUnsent(ctx, t)
 	}
@@ -120,7 +128,7 @@ func (c *conn) steal(ctx context.Context, e *claim) error {
 			return c.lose(ctx, p, t)
 		}
 		c.cancel(p)
-		next, err := c.stream(ctx, e, HTTP1)
+		next, err := c.stream(ctx, e, speak)
 		if err != nil {
 			return c.lose(ctx, p, t)
 		}
@@ -139,6 +147,9 @@ func (c *conn) begin(p *party, t *theft) bool {
 	defer c.mu.Unlock()
 	c.turn = p
 	p.answered = false
+	if c.head.continued {
+		p.spared.Store(true)
+	}
 	p.asked.push(t.ask, t.trip)
 	return p.served
 }
@@ -157,7 +168,7 @@ func (c *conn) cancel(p *party) {
 func (c *conn) exchange(p *party, t *theft) error {
 	for {
 		if t.sent < c.ready {
-			n, err := p.Write(c.client.in.bytes()[t.sent:c.ready])
+			n, err := p.Write(t.unsent(c.client.in.bytes()[:c.ready], c.head.n))
 			t.wrote = t.wrote || n > 0
 			if err != nil {
 				return c.unread(p)
@@ -183,10 +194,18 @@ func (c *conn) exchange(p *party, t *theft) error {
 	}
 }
 
+// unsent returns what is to be sent next of the request b.
+func (t *theft) unsent(b []byte, head int) []byte {
+	if t.sent == 0 && t.head != nil {
+		return slices.Concat(t.head, b[head:])
+	}
+	return b[t.sent:]
+}
+
 // release gives up the bytes that were kept for a second try.
 func (c *conn) release(t *theft) {
 	c.client.in.discard(t.sent)
-	c.ready, t.sent, t.whole = 0, 0, false
+	c.ready, t.sent, t.whole, t.head = 0, 0, false, nil
 }
 
 // progress reports whether p has begun to answer, and whether it takes no more of the request: it has ended, or it has answered

@@ -330,7 +330,7 @@ func TestEarlyAnswerWhileTheBodyIsStillComing(t *testing.T) {
 func TestWhoAnswersSeesTheClientGo(t *testing.T) {
 	for name, say := range map[string]string{
 		"passed": get, "stolen": getMine,
-		"passed upgrade": "GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", "stolen upgrade": "GET / HTTP/1.1\r\nUpgrade: h2c\r\n" + mine + "\r\n\r\n",
+		"passed upgrade": "GET / HTTP/1.1\r\nUpgrade: odd\r\n\r\n", "stolen upgrade": "GET / HTTP/1.1\r\nUpgrade: odd\r\n" + mine + "\r\n\r\n",
 		"stolen body": "POST / HTTP/1.1\r\nContent-Length: 9\r\n" + mine + "\r\n\r\nhalf",
 		"passed body": "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf",
 	} {
