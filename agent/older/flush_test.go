@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -15,9 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/magpie-k8s/magpie/internal/testnet"
 )
@@ -38,104 +32,6 @@ func mustFlush(tb testing.TB, found *Connections, want Outcome) {
 		tb.Errorf("%+v, %v; want %+v", o, err, want)
 	}
 	tb.Logf("%+v in %v", o, time.Since(begin))
-}
-
-// dialFrom dials from inside a namespace.
-func dialFrom(h *testnet.Host) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	return func(_ context.Context, network, addr string) (c net.Conn, err error) {
-		err = h.NS.Do(func() error { c, err = net.DialTimeout(network, addr, patience); return err })
-		return c, err
-	}
-}
-
-func TestKeptHTTPConnectionsComeToTheClaimWhenFlushed(t *testing.T) {
-	n := testnet.New(t)
-	mustStart(t, n.Target, nil, "http", "[::]:8080")
-	var clients []*http.Client
-	for range 3 {
-		transport := &http.Transport{DialContext: dialFrom(n.Client)}
-		defer transport.CloseIdleConnections()
-		clients = append(clients, &http.Client{Transport: transport, Timeout: patience})
-	}
-	ask := func(c *http.Client, to netip.Addr, want string) {
-		t.Helper()
-		resp, err := c.Get("http://" + netip.AddrPortFrom(to, port).String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if b, _ := io.ReadAll(resp.Body); string(b) != want+"\n" {
-			t.Fatalf("answered by %q, not by %s", b, want)
-		}
-	}
-	for _, c := range clients {
-		ask(c, n.Target.Addr4, "original")
-		ask(c, n.Target.Addr6, "original")
-	}
-	mustClaim(t, n.Target, func(l net.Listener) { http.Serve(l, named("local")) })
-	found := mustFindQuick(t, n.Target)
-	for _, c := range clients {
-		ask(c, n.Target.Addr4, "original") // until it is flushed
-	}
-	mustFlush(t, found, Outcome{Closed: 6})
-	for _, c := range clients {
-		ask(c, n.Target.Addr4, "local")
-		ask(c, n.Target.Addr6, "local")
-	}
-}
-
-// TestAKeptConnectionOfCurlComesToTheClaimWhenFlushed between two requests, some seconds apart, of one curl.
-func TestAKeptConnectionOfCurlComesToTheClaimWhenFlushed(t *testing.T) {
-	n := testnet.New(t)
-	mustStart(t, n.Target, nil, "http", "[::]:8080")
-	url := "http://" + netip.AddrPortFrom(n.Target.Addr4, port).String()
-	curl := exec.Command("curl", "-sSN", "--rate", "20/m", "-w", "%{num_connects} opened\n", url, url, url)
-	out, err := curl.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	curl.Stderr = curl.Stdout
-	n.Client.Start(t, curl)
-	p := &program{Cmd: curl}
-	p.lines = newLines(out)
-	p.mustSay(t, "original")
-	mustClaim(t, n.Target, func(l net.Listener) { http.Serve(l, named("local")) })
-	mustFlush(t, mustFindQuick(t, n.Target), Outcome{Closed: 1})
-	for _, want := range []string{"1 opened", "local", "1 opened", "local", "0 opened"} {
-		p.mustSay(t, want)
-	}
-}
-
-func TestAChannelOfGRPCComesToTheClaimWhenFlushed(t *testing.T) {
-	n := testnet.New(t)
-	mustStart(t, n.Target, nil, "grpc", "[::]:8080")
-	channel, err := grpc.NewClient("passthrough:///"+netip.AddrPortFrom(n.Target.Addr4, port).String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialFrom(n.Client)(ctx, "tcp", addr) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer channel.Close()
-	ask := func(who string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		_, err := healthpb.NewHealthClient(channel).Check(ctx, &healthpb.HealthCheckRequest{Service: who})
-		return err
-	}
-	if err := ask("original"); err != nil {
-		t.Fatal(err)
-	}
-	local := healthy("local")
-	defer local.Stop()
-	mustClaim(t, n.Target, func(l net.Listener) { local.Serve(l) })
-	found := mustFind(t, n.Target)
-	if err := ask("original"); err != nil || found.Len() != 1 {
-		t.Fatalf("%d found, %v", found.Len(), err)
-	}
-	mustFlush(t, found, Outcome{Closed: 1})
-	if err := ask("local"); err != nil {
-		t.Error(err)
-	}
 }
 
 // TestOnlyWhatIsIdleIsFlushed and the others are given up in time.
