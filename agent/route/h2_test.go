@@ -264,3 +264,42 @@ func dialPlain(addr string) func(context.Context, string, string, *tls.Config) (
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	}
 }
+
+func TestLargeHeadOfFramesIsStolen(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("me", mine, mustHTTP2(t, naming("local")))
+	client := mustClient(t, s.addr)
+	for _, user := range []string{"", "me", "", "me"} {
+		r, _ := http.NewRequest("GET", "http://shop/", nil)
+		r.Header.Set("X-Large", strings.Repeat("large ", 8000))
+		if user != "" {
+			r.Header.Set("X-User", user)
+		}
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if want := map[string]string{"": "original", "me": "local"}[user]; err != nil || !strings.HasPrefix(string(body), want) {
+			t.Fatalf("got %.80q, %v, want %s", body, err, want)
+		}
+	}
+}
+
+func TestEmptyStreamsOfFramesEnd(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("me", mine, mustHTTP2(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	client := mustClient(t, s.addr)
+	for range 20 {
+		near, far := io.Pipe()
+		r, _ := http.NewRequest("POST", "http://shop/", near)
+		r.Header.Set("X-User", "me")
+		time.AfterFunc(time.Millisecond, func() { _ = far.Close() })
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+	}
+}

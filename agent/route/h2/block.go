@@ -2,6 +2,7 @@ package h2
 
 import (
 	"errors"
+	"strings"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -135,7 +136,7 @@ func (k *blocks) request() *filters.Request {
 				cookies = joined(cookies, f.Value)
 				continue
 			}
-			m.Fields = append(m.Fields, filters.Field{Name: k.hold(f.Name), Value: k.hold(f.Value)})
+			m.Fields = append(m.Fields, filters.Field{Name: k.hold(f.Name), Value: k.hold(strings.Trim(f.Value, " \t"))})
 			continue
 		}
 		if regular || !isValue(f.Value) {
@@ -196,7 +197,7 @@ func isValue(s string) bool {
 			return false
 		}
 	}
-	return s == "" || s[0] != ' ' && s[0] != '\t' && s[len(s)-1] != ' ' && s[len(s)-1] != '\t'
+	return true
 }
 
 func isPath(b []byte) bool {

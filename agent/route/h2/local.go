@@ -195,10 +195,12 @@ func (l *local) lockedStart(b []byte, s *stream) []byte {
 	l.leaving = l.leaving || l.next >= maxWindow-1
 	l.streams[s.at] = s
 	t.up.sink = l.initial
-	p := &t.up
-	end := p.end && len(p.buf) == 0 && p.trailers == nil
-	p.ended = end
-	return appendBlock(b, s.at, l.encode(t.fields), plainFrame, end, nil)
+	t.up.ended = t.alone
+	b = appendBlock(b, s.at, l.encode(t.fields), plainFrame, t.alone, nil)
+	if !t.whole {
+		t.fields = nil
+	}
+	return b
 }
 
 func (l *local) encode(fields []hpack.HeaderField) []byte {

@@ -256,10 +256,15 @@ func (q *requests) ping(h header, payload []byte) error {
 	defer q.mu.Unlock()
 	if q.rewritten && q.heardOf.local && !q.heardOf.original && h.flags == 0 && h.length == 8 && h.stream == 0 {
 		q.drop(h)
-		q.toClient.add(func(b []byte) []byte { return append(appendHeader(b, header{8, http2.FramePing, flagAck, 0}), payload...) })
+		q.heardOf.local = false
+		q.toClient.add(func(b []byte) []byte {
+			return append(appendHeader(b, header{8, http2.FramePing, flagAck, 0}), payload...)
+		})
 		return nil
 	}
-	q.heardOf = speakers{}
+	if !h.has(flagAck) {
+		q.heardOf = speakers{}
+	}
 	q.pass(h)
 	return nil
 }

@@ -18,6 +18,7 @@ type theft struct {
 	fields []hpack.HeaderField // while whole, or not started
 	method string
 	grpc   string // the content type, if that is gRPC's
+	alone  bool   // the head ended the request: some servers tell that from a head with empty data (grpc-go waits for those)
 
 	started bool // the local process was sent the head
 	heard   bool // and has said something of an answer
@@ -71,7 +72,7 @@ func (r *Relay) lockedSteal(s *stream, whom Local, fields []hpack.HeaderField, e
 	}
 	t.up.credit, t.down.sink = r.asked.window, r.answered.window
 	s.theft, s.at = t, 0
-	s.asked, t.up.end = end, end
+	s.asked, t.up.end, t.alone = end, end, end
 	r.stolen++
 	r.lockedSend(s)
 }
@@ -336,10 +337,9 @@ func (r *Relay) lockedPasses(s *stream) bool {
 	s.theft = nil
 	r.stolen--
 	r.lockedNumber(s)
-	data := n > 0 || s.asked && t.up.trailers != nil
-	r.lockedSendHead(s, t.fields, s.asked && n == 0 && t.up.trailers == nil, nil)
-	if data && n > 0 {
-		r.lockedPassData(s, t.up.buf, s.asked && t.up.trailers == nil)
+	r.lockedSendHead(s, t.fields, t.alone, nil)
+	if ends := s.asked && !t.alone && t.up.trailers == nil; n > 0 || ends {
+		r.lockedPassData(s, t.up.buf, ends)
 	}
 	if t.up.trailers != nil {
 		r.lockedSendHead(s, t.up.trailers, true, nil)
