@@ -21,7 +21,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // passes is an error for the developer about connections that are not looked into.
 func (c *Config) passes(err error, advice, cause string, args ...any) *Error {
-	return &Error{fmt.Sprintf("port %d: %s: its TLS passes as it is", c.Port, fmt.Sprintf(cause, args...)), advice, err}
+	return &Error{fmt.Sprintf("port %d: %s: connections pass as they are", c.Port, fmt.Sprintf(cause, args...)), advice, err}
 }
 
 // unread explains why a file could not be read. What has a hint keeps it.
