@@ -4,6 +4,7 @@ package layer
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,13 @@ const acceptWatch = 50 * time.Millisecond
 // queue is connections of a listener that were accepted for a call which a signal took away. The next call gets them.
 type queue struct {
 	mu      sync.Mutex // held from the look into the backlog to the accept
-	waiting []int
+	waiting []guest
+}
+
+// guest is a connection that was accepted, and from whom: of one that was reset since, accept(2) is the last to know.
+type guest struct {
+	fd   int
+	from netip.AddrPort
 }
 
 // accept answers accept(2) and accept4(2) on sockets of a claim.
@@ -96,12 +103,12 @@ func (s *supervisor) acceptOne(c *unotify.Call, k *socket, r *record) bool {
 		k.close()
 		return true
 	}
-	fd, errno := r.queue.lockedTake(k)
+	g, errno := r.queue.lockedTake(k)
 	if errno == unix.EAGAIN {
 		return false
 	}
 	if errno == 0 {
-		errno = s.introduce(c, k, fd)
+		errno = s.introduce(c, k, g)
 	}
 	k.close()
 	v := unotify.Fail(errno)
@@ -110,50 +117,62 @@ func (s *supervisor) acceptOne(c *unotify.Call, k *socket, r *record) bool {
 		if c.Nr == unix.SYS_ACCEPT4 {
 			flags = int(c.Args[3])
 		}
-		_ = unix.SetNonblock(fd, flags&unix.SOCK_NONBLOCK != 0)
-		v = unotify.AddFD(fd, flags&unix.SOCK_CLOEXEC != 0)
+		_ = unix.SetNonblock(g.fd, flags&unix.SOCK_NONBLOCK != 0)
+		v = unotify.AddFD(g.fd, flags&unix.SOCK_CLOEXEC != 0)
 	}
 	switch told := c.Answer(v); {
-	case fd < 0:
+	case g.fd < 0:
 	case !told:
-		r.queue.waiting = append(r.queue.waiting, fd) // never lost: the client has been let in
+		r.queue.waiting = append(r.queue.waiting, g) // never lost: the client has been let in
 	case errno != 0:
-		unix.Close(fd)
+		unix.Close(g.fd)
 	}
 	return true
 }
 
 // lockedTake is the next connection, or EAGAIN. All accepts of the listener come through here, so one that poll has seen
 // is still there for accept, which therefore does not wait.
-func (q *queue) lockedTake(k *socket) (int, syscall.Errno) {
+func (q *queue) lockedTake(k *socket) (guest, syscall.Errno) {
+	nobody := guest{fd: -1}
 	if len(q.waiting) > 0 {
-		fd := q.waiting[0]
+		g := q.waiting[0]
 		q.waiting = q.waiting[1:]
-		return fd, 0
+		return g, 0
 	}
 	p := []unix.PollFd{{Fd: int32(k.fd), Events: unix.POLLIN}}
 	if n, err := unix.Poll(p, 0); n == 0 || err != nil {
-		return -1, unix.EAGAIN
+		return nobody, unix.EAGAIN
 	}
-	fd, _, err := unix.Accept4(k.fd, unix.SOCK_CLOEXEC)
-	if errors.Is(err, unix.EINTR) {
-		return -1, unix.EAGAIN
+	fd, from, err := unix.Accept4(k.fd, unix.SOCK_CLOEXEC)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return nobody, unix.EAGAIN
+	case err != nil:
+		return nobody, errnoIf(err)
 	}
-	return fd, errnoIf(err)
+	return guest{fd, addrPortOf(from)}, 0
 }
 
 // introduce tells the program who its client is.
-func (s *supervisor) introduce(c *unotify.Call, k *socket, fd int) syscall.Errno {
+func (s *supervisor) introduce(c *unotify.Call, k *socket, g guest) syscall.Errno {
 	if c.Args[1] == 0 {
 		return 0
 	}
-	d := *k
-	d.fd = fd
-	_, peer := s.namesOf(&d)
-	if !peer.IsValid() {
-		peer = peername(fd) // a client of this host
+	from := s.trueClient(g)
+	if !from.IsValid() {
+		return unix.ECONNABORTED // as the kernel says when nobody knows any more; programs accept the next one
 	}
-	return writeAddress(c, c.Args[1], c.Args[2], k.encode(peer))
+	return writeAddress(c, c.Args[1], c.Args[2], k.encode(from))
+}
+
+// trueClient is who connected in the pod, or, of this host, itself.
+func (s *supervisor) trueClient(g guest) netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n, ok := s.names[pair{sockname(g.fd), g.from}]; ok {
+		return n.peer
+	}
+	return g.from
 }
 
 // watcher waits for a descriptor without a thread and without touching its flags, which are the program's: an epoll

@@ -66,6 +66,17 @@ v6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 v4.bind(("", NUMBER)); v4.listen()
 v6.bind(("::", NUMBER)); v6.listen()
 say(v4.getsockname(), v6.getsockname())`,
+		"a client that has gone": `
+s = tcp()
+s.bind(("", NUMBER))
+s.listen()
+c = tcp()
+c.connect(("127.0.0.1", NUMBER))
+c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+mine = c.getsockname()
+c.close()
+accepted, client = s.accept()
+say(client == mine)`,
 		"not listening": `
 s = tcp()
 s.bind(("", NUMBER))

@@ -130,8 +130,8 @@ func (s *supervisor) lockedDrop(cookie uint64, r *record) {
 	}
 	r.queue.mu.Lock()
 	defer r.queue.mu.Unlock()
-	for _, fd := range r.queue.waiting {
-		unix.Close(fd)
+	for _, g := range r.queue.waiting {
+		unix.Close(g.fd)
 	}
 	r.queue.waiting = nil
 }
