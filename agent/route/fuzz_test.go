@@ -98,19 +98,26 @@ func tear(conn *net.UnixConn, b []byte, torn uint64) {
 }
 
 // FuzzPassed says anything to a port where nobody is asked for, and is answered anything: both sides must hear it as it was said.
-// Only once more is on its way than a connection may have of unanswered requests may the original have to answer first.
+// That holds while bodies are held for a filter, too, but for the 100 that we then say to who expects it; and up to as many
+// unanswered requests as a connection may have.
 func FuzzPassed(f *testing.F) {
 	for i, o := range corpus(f) {
 		if say := o.says(0); len(say) < longSeed && len(o.answers()) < longSeed {
-			f.Add([]byte(say), []byte(o.answers()), uint64(i)*0x9e3779b97f4a7c15, i%2 == 0)
+			f.Add([]byte(say), []byte(o.answers()), uint64(i)*0x9e3779b97f4a7c15, i%2 == 0, i%3 == 0)
 		}
 	}
-	nobodys := &Claim{Session: "me", Filter: mustFilter(f, "x-nobody-ever-says: 76b1b2a9d7f4e0c35a")}
-	f.Fuzz(func(t *testing.T, say, answer []byte, torn uint64, first bool) {
-		if len(say) > maxPipelined*len("G / HTTP/1.1\r\n\r\n") {
+	const never = "x-nobody-ever-says: 76b1b2a9d7f4e0c35a"
+	head := &Claim{Session: "me", Filter: mustFilter(f, never)}
+	body := &Claim{Session: "me", Filter: mustBody(f, `$["x-nobody-ever-says"]: 76b1b2a9d7f4e0c35a`)}
+	f.Fuzz(func(t *testing.T, say, answer []byte, torn uint64, first, held bool) {
+		if len(say) > maxPipelined*len("G / HTTP/1.1\r\n\r\n") || held && bytes.Contains(bytes.ToLower(say), []byte("expect:")) {
 			return
 		}
-		c := mustFuzzed(t, nobodys)
+		claim := head
+		if held {
+			claim = body
+		}
+		c := mustFuzzed(t, claim)
 		defer c.close()
 		var original, client []byte
 		var original2, client2 error

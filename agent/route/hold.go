@@ -43,10 +43,10 @@ func (c *conn) weigh(ctx context.Context) (*claim, error) {
 // waited for any longer. Answers to earlier requests go on meanwhile.
 func (c *conn) hold() (int, error) {
 	h, in := &c.head, &c.client.in
+	h.since = time.Now()
 	if h.length > int64(maxHeld-h.n) {
 		return 0, nil
 	}
-	h.since = time.Now()
 	limit := h.since.Add(heldFor)
 	b, n := h.body(), h.n
 	for {
@@ -71,7 +71,7 @@ func (c *conn) waitHeld(limit time.Time, nothing bool) error {
 	_ = c.client.SetReadDeadline(limit)
 	defer func() { _ = c.client.SetReadDeadline(time.Time{}) }()
 	c.mu.Lock()
-	expects := nothing && c.head.expects && !c.head.continued
+	expects := nothing && c.head.expects && c.head.minor == '1' && !c.head.continued
 	quiet := c.turn.asked.n == 0
 	changed := c.dead || c.raw != nil || c.ending
 	c.impatient = expects && !quiet && !changed

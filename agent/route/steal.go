@@ -116,8 +116,10 @@ func (c *conn) steal(ctx context.Context, e *claim) error {
 	c.ready = h.n + n
 	c.body = b
 	for again := true; ; again = false {
-		reused := c.begin(p, t)
-		err := c.exchange(p, t)
+		reused, err := c.begin(p, t)
+		if err == nil {
+			err = c.exchange(p, t)
+		}
 		if !errors.Is(err, errUnanswered) {
 			c.release(t)
 			c.head.reset()
@@ -140,18 +142,22 @@ var errUnanswered = errors.New("session has not answered")
 
 func (t *theft) idempotent() bool { return t.safe || t.method == methodIdempotent }
 
-// begin makes it p's turn and reports whether p has served before.
-func (c *conn) begin(p *party, t *theft) bool {
+// begin makes it p's turn and reports whether p has served before. With errChanged p is not asked.
+func (c *conn) begin(p *party, t *theft) (reused bool, err error) {
 	t.sent, t.wrote = 0, false
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.raw != nil || c.ending || c.dead {
+		c.ready, c.body = 0, body{}
+		return false, errChanged
+	}
 	c.turn = p
 	p.answered = false
 	if c.head.continued {
 		p.spared.Store(true)
 	}
 	p.asked.push(t.ask, t.trip)
-	return p.served
+	return p.served, nil
 }
 
 // cancel forgets that p was asked.

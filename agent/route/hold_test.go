@@ -1,0 +1,447 @@
+package route
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/magpie-k8s/magpie/filters"
+)
+
+func mustBody(tb testing.TB, expr string) *filters.Filter {
+	tb.Helper()
+	f, err := filters.Body(expr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return f
+}
+
+const (
+	mineInside   = `{"user":{"id":"me"}}`
+	othersInside = `{"user":{"id":"you"}}`
+)
+
+// claimBody adds a claim of what has mineInside in its body.
+func (s *stage) claimBody(session, addr string) {
+	s.tb.Helper()
+	s.port.Add(&Claim{Session: session, Filter: mustBody(s.tb, "$.user.id: me"), Open: dialLocal(addr)})
+}
+
+func post(fields, body string) string {
+	return fmt.Sprintf("POST / HTTP/1.1\r\nHost: shop\r\n%sContent-Length: %d\r\n\r\n%s", fields, len(body), body)
+}
+
+func chunked(fields string, pieces ...string) string {
+	s := "POST / HTTP/1.1\r\nHost: shop\r\n" + fields + "Transfer-Encoding: chunked\r\n\r\n"
+	for _, p := range pieces {
+		s += fmt.Sprintf("%X;a=b\r\n%s\r\n", len(p), p)
+	}
+	return s + "0\r\nX-Sum: 1\r\n\r\n"
+}
+
+func squeeze(tb testing.TB, coding, body string) string {
+	tb.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser = gzip.NewWriter(&b)
+	if coding == "deflate" {
+		w = zlib.NewWriter(&b)
+	}
+	if _, err := io.WriteString(w, body); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestBodiesChooseAndGoOnAsTheyCame(t *testing.T) {
+	pad := func(to int) string {
+		return strings.TrimSuffix(mineInside, "}") + `,"pad":"` + strings.Repeat("x", to) + `"}`
+	}
+	head := len(post("", pad(60_000))) - len(pad(60_000))
+	full := pad(maxHeld - head - len(pad(0)))
+	bomb := pad(maxInflated)
+	for name, c := range map[string]struct {
+		say    string
+		stolen bool
+	}{
+		"length":                  {post("", mineInside), true},
+		"other body":              {post("", othersInside), false},
+		"no body":                 {get, false},
+		"body of no bytes":        {post("", ""), false},
+		"no JSON":                 {post("", "me"), false},
+		"chunks":                  {chunked("", mineInside), true},
+		"chunks torn in the word": {chunked("", mineInside[:17], mineInside[17:]), true},
+		"chunks of others":        {chunked("", othersInside), false},
+		"chunks of nothing":       {chunked(""), false},
+		"as long as the buffer":   {post("", full), true},
+		"a byte longer":           {post("", full+" "), false},
+		"gzip":                    {post("Content-Encoding: gzip\r\n", squeeze(t, "gzip", mineInside)), true},
+		"gzip in chunks":          {chunked("content-encoding: X-GZIP\r\n", squeeze(t, "gzip", mineInside)), true},
+		"deflate":                 {post("Content-Encoding: deflate\r\n", squeeze(t, "deflate", mineInside)), true},
+		"identity":                {post("Content-Encoding: identity\r\n", mineInside), true},
+		"gzip of others":          {post("Content-Encoding: gzip\r\n", squeeze(t, "gzip", othersInside)), false},
+		"gzip that is none":       {post("Content-Encoding: gzip\r\n", mineInside), false},
+		"gzip cut off":            {post("Content-Encoding: gzip\r\n", squeeze(t, "gzip", mineInside)[:20]), false},
+		"gzip of too much":        {post("Content-Encoding: gzip\r\n", squeeze(t, "gzip", bomb)), false},
+		"br":                      {post("Content-Encoding: br\r\n", mineInside), false},
+		"two codings":             {post("Content-Encoding: gzip\r\nContent-Encoding: gzip\r\n", mineInside), false},
+		"probe":                   {post("User-Agent: kube-probe/1\r\n", mineInside), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := []step{{c.say, local}}, []step(nil)
+			if !c.stolen {
+				ours, theirs = nil, []step{{c.say, original}}
+			}
+			s := mustStage(t, mustListen(t, scripted(t, theirs...)), 0)
+			s.claimBody("me", mustListen(t, scripted(t, ours...)))
+			conn := mustDial(t, s.addr)
+			play(t, conn, append(ours, theirs...)...)
+			_ = conn.CloseWrite()
+			expectEnd(t, conn)
+		})
+	}
+}
+
+// All of what is held comes in single bytes too, and what follows it is another request.
+func TestTornBodiesChooseAlike(t *testing.T) {
+	says := []string{post("", mineInside), chunked("", mineInside), post("", othersInside), get, chunked("", othersInside), post("", mineInside)}
+	s := mustStage(t, mustListen(t, scripted(t, step{says[2], original}, step{says[3], original}, step{says[4], original})), 0)
+	s.claimBody("me", mustListen(t, scripted(t, step{says[0], local}, step{says[1], local}, step{says[5], local})))
+	conn := mustDial(t, s.addr)
+	all := strings.Join(says, "")
+	for i := range len(all) {
+		if _, err := io.WriteString(conn, all[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, conn, local+local+original+original+original+local)
+	_ = conn.CloseWrite()
+	expectEnd(t, conn)
+}
+
+func TestUndecidedClaimBlocksLaterOnesForThatRequestOnly(t *testing.T) {
+	s := mustStage(t, mustHTTP(t, answering("original")), 0)
+	s.claimBody("body", mustHTTP(t, answering("body")))
+	s.claim("head", mine, mustHTTP(t, answering("head")))
+	conn := mustDial(t, s.addr)
+	r := bufio.NewReader(conn)
+	tooLong := strings.Repeat(" ", maxHeld) + mineInside
+	for _, c := range []struct{ say, want string }{
+		{post(mine+"\r\n", mineInside), "body / " + mineInside},
+		{post(mine+"\r\n", othersInside), "head / " + othersInside},
+		{getMine, "head / "},
+		{post("", othersInside), "original / " + othersInside},
+		{post(mine+"\r\n", tooLong), "head / " + tooLong}, // nobody can say what is in it
+		{post("", tooLong), "original / " + tooLong},
+	} {
+		go func() { _, _ = io.WriteString(conn, c.say) }()
+		if _, got := readBody(t, r, "POST"); got != c.want {
+			t.Fatalf("got %.100q, want %.100q", got, c.want)
+		}
+	}
+}
+
+func TestHeadThatDecidesDoesNotWaitForTheBody(t *testing.T) {
+	head := mustFilter(t, mine)
+	body := mustBody(t, "$.user.id: me")
+	for name, c := range map[string]struct {
+		filter *filters.Filter
+		fields string
+		stolen bool
+	}{
+		"and, no header": {filters.All(head, body), "", false},
+		"or, header":     {filters.Any(head, body), mine + "\r\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			half := "POST / HTTP/1.1\r\n" + c.fields + "Content-Length: 100\r\n\r\nhalf"
+			began := make(chan struct{})
+			hears := mustListen(t, func(_ context.Context, conn net.Conn) {
+				if expect(t, conn, half) {
+					close(began)
+				}
+			})
+			ours, theirs := hears, mustListen(t, nobody(t))
+			if !c.stolen {
+				ours, theirs = mustListen(t, nobody(t)), hears
+			} else {
+				theirs = mustListen(t, scripted(t))
+			}
+			s := mustStage(t, theirs, 0)
+			s.port.Add(&Claim{Session: "me", Filter: c.filter, Open: dialLocal(ours)})
+			conn := mustDial(t, s.addr)
+			_, _ = io.WriteString(conn, half)
+			select {
+			case <-began:
+			case <-time.After(patience):
+				t.Fatal("waits")
+			}
+		})
+	}
+}
+
+func TestTooLongBodyPassesAtOnce(t *testing.T) {
+	head := fmt.Sprintf("POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n", maxHeld)
+	began := make(chan struct{})
+	s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+		if expect(t, conn, head) {
+			close(began)
+		}
+	}), 0)
+	s.claimBody("me", mustListen(t, nobody(t)))
+	conn := mustDial(t, s.addr)
+	_, _ = io.WriteString(conn, head)
+	select {
+	case <-began:
+	case <-time.After(heldFor / 2):
+		t.Fatal("waits for a body that cannot be held")
+	}
+}
+
+// Chunks do not say how long they become: they pass once the buffer is full.
+func TestTooManyChunksPass(t *testing.T) {
+	pieces := make([]string, 20)
+	for i := range pieces {
+		pieces[i] = strings.Repeat(" ", 5000)
+	}
+	say := chunked("", append(pieces, mineInside)...)
+	s := mustStage(t, mustListen(t, scripted(t, step{say, original})), 0)
+	s.claimBody("me", mustListen(t, nobody(t)))
+	conn := mustDial(t, s.addr)
+	play(t, conn, step{say, original})
+}
+
+func TestClientThatEndsInTheBodyPasses(t *testing.T) {
+	for name, say := range map[string]string{
+		"length": "POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" + mineInside,
+		"chunks": strings.TrimSuffix(chunked("", mineInside), "\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+				if got, err := io.ReadAll(conn); err != nil || string(got) != say {
+					t.Errorf("heard %q, %v", got, err)
+				}
+				_, _ = io.WriteString(conn, original)
+			}), 0)
+			s.claimBody("me", mustListen(t, nobody(t)))
+			conn := mustDial(t, s.addr)
+			_, _ = io.WriteString(conn, say)
+			_ = conn.CloseWrite()
+			expect(t, conn, original)
+			expectEnd(t, conn)
+		})
+	}
+}
+
+func TestBodyInDoubtIsForNoSession(t *testing.T) {
+	say := strings.Replace(chunked("", mineInside), "0\r\n", "0x\r\n", 1)
+	s := mustStage(t, mustListen(t, scripted(t, step{say + getMine, original})), 0)
+	s.claimBody("body", mustListen(t, nobody(t)))
+	s.claim("head", mine, mustListen(t, nobody(t)))
+	play(t, mustDial(t, s.addr), step{say + getMine, original})
+}
+
+func TestAnswersToEarlierRequestsDoNotWaitForABody(t *testing.T) {
+	half, rest := post("", mineInside)[:65], post("", mineInside)[65:]
+	s := mustStage(t, mustListen(t, scripted(t, step{get, original})), 0)
+	s.claimBody("me", mustListen(t, scripted(t, step{half + rest, local})))
+	conn := mustDial(t, s.addr)
+	play(t, conn, step{get + half, original}, step{rest, local})
+}
+
+// The clock is the bubble's: nothing here takes a second.
+func TestLateBodyPasses(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait   time.Duration
+		stolen bool
+	}{"in time": {heldFor - time.Millisecond, true}, "late": {heldFor + time.Millisecond, false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				say := post("", mineInside)
+				near, client := net.Pipe()
+				toOriginal, original2 := net.Pipe()
+				toSession, session := net.Pipe()
+				port := &Port{}
+				port.Add(&Claim{Session: "me", Filter: mustBody(t, "$.user.id: me"), Open: func(context.Context, Visit) (Stream, error) {
+					return pipeStream{toSession}, nil
+				}})
+				proxy := New(Config{DialOriginal: func(context.Context, netip.AddrPort, netip.AddrPort) (net.Conn, error) { return toOriginal, nil }})
+				go proxy.Serve(t.Context(), client, port)
+				heard := make(chan string)
+				for who, conn := range map[string]net.Conn{"original": original2, "session": session} {
+					go func() {
+						b := make([]byte, len(say))
+						if n, _ := io.ReadFull(conn, b); n > 0 {
+							heard <- who + string(b[:n])
+							_, _ = io.WriteString(conn, local)
+						}
+					}()
+				}
+				_, _ = io.WriteString(near, say[:len(say)-5])
+				time.Sleep(c.wait)
+				go func() { _, _ = io.WriteString(near, say[len(say)-5:]) }()
+				want := "original" + say
+				if c.stolen {
+					want = "session" + say
+				}
+				if got := <-heard; got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+				expect(t, near, local)
+				_ = near.Close()
+				_ = original2.Close()
+				_ = session.Close()
+			})
+		})
+	}
+}
+
+// A pipeStream is a net.Pipe that cannot be half closed.
+type pipeStream struct{ net.Conn }
+
+func (p pipeStream) CloseWrite() error { return p.Close() }
+
+// The client asks before it sends a body that we want to see: we tell it to go on, and it is told once.
+func TestClientThatExpectsToBeToldIsToldOnce(t *testing.T) {
+	const again = "HTTP/1.1 100 Continue\r\nX: 1\r\n\r\n"
+	const hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+	for name, c := range map[string]struct{ answer, want string }{
+		"no 100":                 {local, local},
+		"100":                    {again + local, local},
+		"100 in the middle":      {hints + again + local, hints + local},
+		"two 100s":               {again + again + local, again + local},
+		"100 as a part of a 200": {strings.Replace(local, "local", "100 C", 1), strings.Replace(local, "local", "100 C", 1)},
+		"417":                    {"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"},
+	} {
+		for _, body := range []string{mineInside, othersInside + " "} {
+			for _, torn := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, torn %v", name, body, torn), func(t *testing.T) {
+					t.Parallel()
+					say := post("Expect: 100-Continue\r\n", body)
+					head := strings.TrimSuffix(say, body)
+					answers := mustListen(t, func(_ context.Context, conn net.Conn) {
+						for _, a := range []string{c.answer, again + local} {
+							if !expect(t, conn, say) {
+								return
+							}
+							say = getMine
+							for a != "" {
+								n := len(a)
+								if torn {
+									n = 1
+								}
+								_, _ = io.WriteString(conn, a[:n])
+								a = a[n:]
+							}
+						}
+						_, _ = io.Copy(io.Discard, conn)
+					})
+					s := mustStage(t, answers, 0)
+					if body == mineInside {
+						s = mustStage(t, mustListen(t, scripted(t)), 0)
+						s.port.Add(&Claim{Session: "me", Filter: filters.Any(mustFilter(t, mine), mustBody(t, "$.user.id: me")), Open: dialLocal(answers)})
+					} else {
+						s.claimBody("me", mustListen(t, nobody(t)))
+					}
+					conn := mustDial(t, s.addr)
+					// The next answer's 100 is nobody's business but the client's.
+					play(t, conn, step{head, goOn}, step{body, c.want}, step{getMine, again + local})
+				})
+			}
+		}
+	}
+}
+
+func TestNobodyIsToldToGoOnInVain(t *testing.T) {
+	for name, c := range map[string]step{
+		"not asked":           {strings.TrimSuffix(post("", mineInside), mineInside), ""},
+		"something else":      {strings.TrimSuffix(post("Expect: 100\r\n", mineInside), mineInside), ""},
+		"body is on its way":  {post("Expect: 100-continue\r\n", mineInside)[:len(post("Expect: 100-continue\r\n", mineInside))-3], mineInside[:len(mineInside)-3]},
+		"of HTTP/1.0":         {strings.Replace(strings.TrimSuffix(post("Expect: 100-continue\r\nConnection: keep-alive\r\n", mineInside), mineInside), "HTTP/1.1", "HTTP/1.0", 1), ""},
+		"too long to be held": {"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n", "too long"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			serve := func(_ context.Context, conn net.Conn) {
+				_, _ = io.CopyN(io.Discard, conn, int64(len(c.say)))
+				if c.answer != "too long" {
+					_, _ = io.CopyN(io.Discard, conn, int64(len(mineInside)-len(c.answer)))
+				}
+				_, _ = io.WriteString(conn, local)
+				_, _ = io.Copy(io.Discard, conn)
+			}
+			s := mustStage(t, mustListen(t, serve), 0)
+			s.claimBody("me", mustListen(t, serve))
+			conn := mustDial(t, s.addr)
+			_, _ = io.WriteString(conn, c.say)
+			if c.answer != "too long" {
+				_, _ = io.WriteString(conn, mineInside[len(c.answer):])
+			}
+			expect(t, conn, local) // and nothing before it
+		})
+	}
+}
+
+func TestToldToGoOnOnlyAfterEarlierAnswers(t *testing.T) {
+	let := make(chan struct{})
+	say := post("Expect: 100-continue\r\n", mineInside)
+	head := strings.TrimSuffix(say, mineInside)
+	s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+		if expect(t, conn, get) {
+			<-let
+			_, _ = io.WriteString(conn, original)
+		}
+		_, _ = io.Copy(io.Discard, conn)
+	}), 0)
+	s.claimBody("me", mustListen(t, scripted(t, step{say, local})))
+	conn := mustDial(t, s.addr)
+	_, _ = io.WriteString(conn, get+head)
+	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, _ := conn.Read(make([]byte, 1)); n > 0 {
+		t.Fatal("heard something before the first answer")
+	}
+	close(let)
+	expect(t, conn, original+goOn)
+	play(t, conn, step{mineInside, local})
+}
+
+func TestHeldRequestThatASessionCannotAnswerIsLost(t *testing.T) {
+	say := post("Expect: 100-continue\r\n", mineInside)
+	head := strings.TrimSuffix(say, mineInside)
+	s := mustStage(t, mustListen(t, scripted(t, step{say, goOn + original})), 0)
+	s.claimBody("me", "127.0.0.1:1")
+	play(t, mustDial(t, s.addr), step{head, goOn}, step{mineInside, original})
+}
+
+func TestHeldRequestLeavesWithItsClient(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+		asked <- struct{}{}
+		_, _ = io.Copy(io.Discard, conn)
+	}), 0)
+	s.claimBody("me", mustListen(t, nobody(t)))
+	conn := mustDial(t, s.addr)
+	_, _ = io.WriteString(conn, post("", mineInside)[:65])
+	<-asked
+	_ = conn.SetLinger(0)
+	_ = conn.Close()
+	for end := time.Now().Add(patience); s.proxy.Connections() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("is served on")
+		}
+	}
+}
