@@ -33,15 +33,16 @@ type recorder struct {
 	ends  end
 	once  sync.Once
 	all   chan struct{} // closed when all turns are over
-	deaf  bool          // to empty lines, which are not for sessions
 	heard chan heard
 }
 
-func (r *recorder) hears(t turn) string {
-	if r.deaf {
-		return t.say
+// deaf returns turns as who hears no empty lines has them.
+func deaf(turns []turn) []turn {
+	turns = slices.Clone(turns)
+	for i := range turns {
+		turns[i].empty = ""
 	}
-	return t.empty + t.say
+	return turns
 }
 
 // mustRecord returns a recorder and its address. Later connections are closed at once.
