@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -229,6 +230,10 @@ func (v *visit) follow(chi *tls.ClientHelloInfo, conn net.Conn, config *tls.Conf
 	}
 	v.port.answers.Store(strings.Join(v.hello.protocols, " "), state.NegotiatedProtocol)
 	config.MinVersion, config.MaxVersion = state.Version, state.Version
+	if bytes.Equal(state.PeerCertificates[0].Raw, v.m.own.Leaf.Raw) { // then what fits its key fits ours
+		config.CipherSuites = []uint16{state.CipherSuite} // of TLS 1.3 it is ours to pick
+		config.Certificates[0].OCSPStaple, config.Certificates[0].SignedCertificateTimestamps = state.OCSPResponse, state.SignedCertificateTimestamps
+	}
 	config.NextProtos = agreed(state.NegotiatedProtocol)
 	return nil
 }

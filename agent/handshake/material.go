@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// maxSessions bounds the sessions with the original that are kept to be resumed: one for each name that clients ask for, and few have more than one.
+// maxSessions bounds the sessions with the original that are kept to be resumed: one for each name and each kind of client.
 const maxSessions = 64
 
 // material is what was read at one time. It is not changed.

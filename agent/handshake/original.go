@@ -60,11 +60,25 @@ func (a *approach) tls(h hello) *tls.Config {
 		// It is in the pod itself, reached over the pod's own loopback or address. Who asks for more says by whom.
 		InsecureSkipVerify: true, //nolint:gosec // see verify
 		VerifyConnection:   a.verify,
-		ClientSessionCache: a.m.sessions,
+		ClientSessionCache: alike{a.m.sessions, fmt.Sprint(h.min, h.max, h.protocols, h.ciphers)},
 		// As clients of old do. An original that renegotiates may want to see a certificate then.
 		Renegotiation:        tls.RenegotiateFreelyAsClient,
 		GetClientCertificate: a.certificate,
 	}
+}
+
+// alike keeps the sessions of clients apart that ask for different things: a session that is resumed is as it was.
+type alike struct {
+	tls.ClientSessionCache
+	asks string
+}
+
+func (s alike) Get(key string) (*tls.ClientSessionState, bool) {
+	return s.ClientSessionCache.Get(key + " " + s.asks)
+}
+
+func (s alike) Put(key string, session *tls.ClientSessionState) {
+	s.ClientSessionCache.Put(key+" "+s.asks, session)
 }
 
 func (a *approach) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

@@ -8,8 +8,8 @@
 // is what the client gets. So a client meets the protocol, the version and the refusals that it meets without us. Where the original cannot be asked in the
 // client's place (it refuses, it asks for a certificate that nobody gave us, it shows another one than ours) the client's own bytes go to it, on a new connection.
 //
-// Not the same are: the ciphers' and curves' order, which is ours; session tickets, which are ours; ClientHello extensions that crypto/tls does
-// not know; Encrypted ClientHello, which is taken for its outer part, as by any server without keys for it (browsers send something like it to all).
+// Not the same are: which of the ciphers of TLS 1.3 and of the curves are taken; session tickets; what extensions do that crypto/tls does
+// not know. Encrypted ClientHello is taken for its outer part, as by any server without keys for it (browsers send something like it to all).
 package handshake
 
 import (
