@@ -16,7 +16,7 @@ import (
 type calls struct{ *carrier }
 
 // known are the words for what clients may ask for that older agents know nothing of: see docs/PROTOCOL.md.
-var known = []string{"protocols", "flush"}
+var known = []string{"protocols", "tls", "flush"}
 
 // Hello begins a session, or joins the carrier to one by its secret.
 func (c *calls) Hello(_ context.Context, req *wire.HelloRequest) (*wire.HelloResponse, error) {

@@ -31,6 +31,12 @@ func (p *ports) claim(ctx context.Context, h *holding) (g grant, err error) {
 			return g, fmt.Errorf("claim port %d: %w", h.port, err)
 		}
 	}
+	if h.filter != nil && h.tls != nil { // without a filter nobody looks inside
+		h.encryption = encryptionOf(h.port, h.tls, h.session.target)
+		if err := h.encryption.Check(ctx); err != nil {
+			return g, fmt.Errorf("claim port %d: %w", h.port, err)
+		}
+	}
 	if err := p.add(h); err != nil {
 		return g, err
 	}
@@ -47,11 +53,14 @@ func (p *ports) prove(ctx context.Context, h *holding) (g grant, err error) {
 		return g, err
 	}
 	g.proof = time.Since(begin)
+	g.sealed = p.seal(ctx, h)
 	before, err := older.Find(ctx, p.target.NS, h.port)
-	if err != nil {
-		return g, err
+	if err != nil { // a kernel that does not tell: the claim is none the worse for it
+		h.tell(err)
+		return g, nil
 	}
-	if g.older = before.Len(); g.older > 0 && h.flush {
+	g.older = before.Len()
+	if h.flush { // also of those that are shaking hands still, and do not count yet
 		p.conn.Go(func() { h.flushOlder(before) })
 	}
 	return g, nil
@@ -69,7 +78,7 @@ func (h *holding) flushOlder(before *older.Connections) {
 			Cause:  fmt.Sprintf("port %d: %d older connections were closed, %d stay open: something goes over them all the time", h.port, done.Closed, done.Stayed),
 			Advice: "their requests stay with the original until their clients close them",
 		})
-	default:
+	case done.Closed > 0:
 		h.session.notice(&wire.Error{Cause: fmt.Sprintf("port %d: no connection is older than the session any more, %d were closed", h.port, done.Closed)})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -14,6 +15,9 @@ import (
 	"github.com/magpie-k8s/magpie/wire"
 )
 
+// maxTold bounds what is told of one holding. All is said once.
+const maxTold = 16
+
 // wish is what a session asks of a port.
 type wish struct {
 	port      uint16
@@ -21,6 +25,7 @@ type wish struct {
 	local     wire.LocalProtocol
 	flush     bool
 	likelyTLS bool
+	tls       *wire.Tls // how to end TLS; nil: it passes, or as others on the port say
 }
 
 // wishOf finds what is wrong with a claim before anything is touched, and parses its filter.
@@ -34,7 +39,7 @@ func wishOf(req *wire.ClaimRequest) (w wish, err error) {
 	if _, known := wire.LocalProtocol_name[int32(req.Local)]; !known {
 		return w, &wire.Error{Errno: syscall.EINVAL, Cause: fmt.Sprintf("claim port %d: local protocol %d is not known", req.Port, req.Local)}
 	}
-	w = wish{port: uint16(req.Port), local: req.Local, flush: req.Flush, likelyTLS: req.LikelyTls}
+	w = wish{port: uint16(req.Port), local: req.Local, flush: req.Flush, likelyTLS: req.LikelyTls, tls: req.Tls}
 	if req.Filter == "" {
 		return w, nil
 	}
@@ -47,14 +52,17 @@ func wishOf(req *wire.ClaimRequest) (w wish, err error) {
 // holding is what one session holds: some or all requests of a port.
 type holding struct {
 	wish
-	session *session
-	id      uint64
-	since   time.Time
-	life    context.Context // ends with end, when it is released
-	end     context.CancelFunc
-	remove  func() // from the router
-	gone    bool   // released, perhaps before it was added
-	sealed  sync.Once
+	session    *session
+	encryption *encryption // by tls
+	id         uint64
+	since      time.Time
+	life       context.Context // ends with end, when it is released
+	end        context.CancelFunc
+	remove     func() // from the router
+	gone       bool   // released, perhaps before it was added
+
+	mu   sync.Mutex
+	told []string // by tell
 }
 
 // text is the filter as people read it.
@@ -131,12 +139,21 @@ func list(protocol string) []string {
 	return []string{protocol}
 }
 
-// tellSealed tells the session, once, that its filter cannot look inside.
+// tellSealed tells the session that its filter cannot look inside.
 func (h *holding) tellSealed() {
-	h.sealed.Do(func() {
-		go h.session.notice(&wire.Error{
-			Cause:  fmt.Sprintf("port %d: connections there are TLS: a filter cannot look inside, so their requests stay with the original", h.port),
-			Advice: "name its certificate under tls: in .magpie/magpie.yaml (docs/SETTINGS.md), or leave the filter out",
-		})
+	h.tell(&wire.Error{
+		Cause:  fmt.Sprintf("port %d: connections there are TLS: a filter cannot look inside, so their requests stay with the original", h.port),
+		Advice: "name its certificate under tls: in .magpie/magpie.yaml (docs/SETTINGS.md), or leave the filter out",
 	})
+}
+
+// tell gives notice, of each thing once.
+func (h *holding) tell(what error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if slices.Contains(h.told, what.Error()) || len(h.told) >= maxTold {
+		return
+	}
+	h.told = append(h.told, what.Error())
+	go h.session.notice(what)
 }

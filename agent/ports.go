@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,8 @@ type ports struct {
 	target   *target.Target
 	redirect *steal.Redirect
 	proxy    *route.Proxy
+
+	shaking atomic.Int64 // connections whose TLS has just begun
 
 	mu   sync.Mutex
 	held map[uint16]*port
@@ -66,6 +69,9 @@ func (p *ports) add(h *holding) error {
 		if wantSame(other.filter, h.filter) {
 			return &conflict{other}
 		}
+	}
+	if err := at.lockedAgree(h); err != nil {
+		return err
 	}
 	h.since = time.Now()
 	h.life, h.end = context.WithCancel(context.Background())
@@ -136,15 +142,20 @@ func (p *ports) accept(ctx context.Context) error {
 
 func (p *ports) serve(ctx context.Context, c *net.TCPConn) {
 	defer c.Close()
-	local := c.LocalAddr().(*net.TCPAddr).AddrPort()
-	p.proxy.Serve(ctx, c, p.routes(local.Port()))
+	at, tls := p.routes(c.LocalAddr().(*net.TCPAddr).AddrPort().Port())
+	if tls != nil {
+		p.shakeHands(ctx, c, at, tls)
+		return
+	}
+	p.proxy.Serve(ctx, c, &at.route)
 }
 
-// routes returns the claims of a port, perhaps none: its last holder may just have gone.
-func (p *ports) routes(number uint16) *route.Port {
+// routes returns who holds a port, perhaps nobody: its last holder may just have gone; and how they end TLS there, nil: they do not.
+func (p *ports) routes(number uint16) (*port, *encryption) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &p.lockedPort(number).route
+	at := p.lockedPort(number)
+	return at, at.lockedEncryption()
 }
 
 // lockedPort is the port's book, which is opened when it is first asked for.
@@ -163,7 +174,7 @@ func (p *ports) dialOriginal(ctx context.Context, client, local netip.AddrPort) 
 }
 
 // connections counts those that are served now.
-func (p *ports) connections() int { return p.proxy.Connections() }
+func (p *ports) connections() int { return p.proxy.Connections() + int(p.shaking.Load()) }
 
 // unending counts those that nobody can bring to an end in peace: see route.Proxy.
 func (p *ports) unending(ctx context.Context, patience time.Duration) int {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -18,14 +19,33 @@ func serve(what, name, addrs string) error {
 			return err
 		}
 		go func() {
-			if what == "http" {
-				failed <- http.Serve(l, shop(name))
-			} else {
+			if what == "echo" {
 				failed <- echo(name, l)
+				return
 			}
+			if what == "https" {
+				failed <- serverOf(what, name).ServeTLS(l, os.Getenv(certificate), os.Getenv(privateKey))
+				return
+			}
+			failed <- serverOf(what, name).Serve(l)
 		}()
 	}
 	return <-failed
+}
+
+// What https shows to clients, as files.
+const (
+	certificate = "MAGPIE_TEST_CERTIFICATE"
+	privateKey  = "MAGPIE_TEST_KEY"
+)
+
+// serverOf is http, which speaks HTTP/1.1 and HTTP/2, or one that speaks only one of them: h1 or h2c; or https, which speaks both in TLS.
+func serverOf(what, name string) *http.Server {
+	server := &http.Server{Handler: shop(name), Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(what != "h2c")
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(what != "h1")
+	return server
 }
 
 // shop is what http does: it answers with its name, the client that it saw, and the request; /download?n=BYTES with as
@@ -35,6 +55,10 @@ type shop string
 func (s shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Answered-By", string(s))
 	w.Header().Set("X-Client", r.RemoteAddr)
+	w.Header().Set("X-Spoken", r.Proto)
+	if r.TLS != nil {
+		w.Header().Set("X-Server-Name", r.TLS.ServerName)
+	}
 	if r.Header.Get("Upgrade") != "" {
 		s.upgrade(w)
 		return
