@@ -42,20 +42,11 @@ const (
 	originalResets
 )
 
-// says returns all that the client says from turn number from on, as the original hears it.
-func (o *oddity) says(from int) string {
+// says returns all that the client says, as the original hears it.
+func (o *oddity) says() string {
 	var b strings.Builder
-	for _, t := range o.turns[from:] {
+	for _, t := range o.turns {
 		b.WriteString(t.empty + t.say)
-	}
-	return b.String()
-}
-
-// tells returns what the client says from one turn up to another, without the empty lines.
-func (o *oddity) tells(from, to int) string {
-	var b strings.Builder
-	for _, t := range o.turns[from:to] {
-		b.WriteString(t.say)
 	}
 	return b.String()
 }

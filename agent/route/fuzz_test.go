@@ -102,7 +102,7 @@ func tear(conn *net.UnixConn, b []byte, torn uint64) {
 // unanswered requests as a connection may have.
 func FuzzPassed(f *testing.F) {
 	for i, o := range corpus(f) {
-		if say := o.says(0); len(say) < longSeed && len(o.answers()) < longSeed {
+		if say := o.says(); len(say) < longSeed && len(o.answers()) < longSeed {
 			f.Add([]byte(say), []byte(o.answers()), uint64(i)*0x9e3779b97f4a7c15, i%2 == 0, i%3 == 0)
 		}
 	}
@@ -150,7 +150,7 @@ func FuzzPassed(f *testing.F) {
 // gets whole requests, which net/http reads and which carry the field, and no byte of what follows one that is in doubt.
 func FuzzStolen(f *testing.F) {
 	for i, o := range corpus(f) {
-		if say := o.says(0); len(say) < longSeed {
+		if say := o.says(); len(say) < longSeed {
 			f.Add([]byte(say), uint64(i)*0x9e3779b97f4a7c15)
 			f.Add([]byte(say+get+getMine), uint64(0))
 		}
