@@ -42,9 +42,8 @@ const (
 	// maxStreams is how many requests one client connection may have under way. To a local process that speaks HTTP/1 each takes a
 	// connection of its own. RFC 9113 section 6.5.2 recommends no less than 100.
 	maxStreams = 100
-	// maxIdle is how many of those connections are kept for the next requests, and idleTime how long: less than most
-	// servers keep them (Node's 5 s are the shortest that are common), so that few requests meet one that is just being closed.
-	maxIdle  = 8
+	// idleTime is how long such a connection is kept for the next request: less than most servers keep it (Node's 5 s are the
+	// shortest that are common), so that few requests meet one that is just being closed.
 	idleTime = 4 * time.Second
 	// streamWindow is how much of a body waits for a slow local process; all streams together have room for that much each, so
 	// that none waits for another.
@@ -110,8 +109,7 @@ func newTransport(dial func(context.Context, string, string) (net.Conn, error), 
 		Protocols:              protocols(to),
 		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: answerWindow},
 		DisableCompression:     true, // else bodies would change
-		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxIdle,
+		MaxIdleConnsPerHost:    maxStreams,
 		IdleConnTimeout:        idleTime,
 		MaxConnsPerHost:        maxStreams,
 		MaxResponseHeaderBytes: maxHead,

@@ -293,6 +293,20 @@ func TestWordsGoAlongAtOnce(t *testing.T) {
 	}
 }
 
+func BenchmarkRequest(b *testing.B) {
+	for _, pair := range pairs {
+		answer := bytes.Repeat([]byte("x"), 1024)
+		addr := mustServe(b, pair.to, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answer) })
+		for name, client := range map[string]*http.Client{pair.name: mustStage(b, addr, pair.from, pair.to).client(), pair.to.String() + ", direct": mustClient(b, pair.to, nil)} {
+			b.Run(name, func(b *testing.B) {
+				for b.Loop() {
+					_, _ = mustDo(b, client, mustRequest(b, "GET", "http://"+addr+"/", nil))
+				}
+			})
+		}
+	}
+}
+
 func TestTheSameProtocolIsNotTouched(t *testing.T) {
 	want := new(stream)
 	got, err := Adapt(t.Context(), func(context.Context) (Stream, error) { return want, nil }, HTTP2, HTTP2)

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -53,7 +54,7 @@ func (h *half) Read(b []byte) (int, error) {
 			}
 			h.moved.Broadcast()
 			return n, nil
-		case h.end != nil && (h.end != io.EOF || !listens):
+		case h.end != nil && !(listens && errors.Is(h.end, io.EOF)):
 			return 0, h.end
 		case len(b) == 0:
 			return 0, nil

@@ -43,20 +43,27 @@ type stage struct {
 	addr     string
 	from, to Protocol
 
-	mu      sync.Mutex
-	opened  []*counted
-	streams []Stream // adapted
+	mu        sync.Mutex
+	opened    []*counted
+	now, peak int      // of opened, not closed
+	streams   []Stream // adapted
 }
 
 // counted is a stream to the local process that knows whether it was closed.
 type counted struct {
 	*net.TCPConn
+	stage  *stage
 	once   sync.Once
 	closed chan struct{}
 }
 
 func (c *counted) Close() error {
-	c.once.Do(func() { close(c.closed) })
+	c.once.Do(func() {
+		c.stage.mu.Lock()
+		defer c.stage.mu.Unlock()
+		c.stage.now--
+		close(c.closed)
+	})
 	return c.TCPConn.Close()
 }
 
@@ -65,9 +72,11 @@ func (s *stage) open(ctx context.Context) (Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &counted{TCPConn: conn.(*net.TCPConn), closed: make(chan struct{})}
+	c := &counted{TCPConn: conn.(*net.TCPConn), stage: s, closed: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.now++
+	s.peak = max(s.peak, s.now)
 	s.opened = append(s.opened, c)
 	return c, nil
 }
