@@ -26,8 +26,6 @@ type blocks struct {
 
 func (k *blocks) init() {
 	k.decoder = hpack.NewDecoder(plainTable, k.keep)
-	// What is announced may change at any moment; the original judges.
-	k.decoder.SetAllowedMaxDynamicTableSize(maxTable)
 }
 
 func (k *blocks) keep(f hpack.HeaderField) {
@@ -74,8 +72,9 @@ func (k *blocks) incomplete(b []byte, pos int) error {
 	return nil
 }
 
-// decode decodes the complete block of frames b. The fields stay until the next call.
-func (k *blocks) decode(b []byte) error {
+// decode decodes the complete block of frames b, whose table may be as large as that. The fields stay until the next call.
+func (k *blocks) decode(b []byte, table uint32) error {
+	k.decoder.SetAllowedMaxDynamicTableSize(table)
 	k.fields, k.size, k.tooMuch = k.fields[:0], 0, false
 	k.decoder.SetEmitEnabled(true)
 	for first := true; len(b) > 0; first = false {

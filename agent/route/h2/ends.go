@@ -16,7 +16,6 @@ type leaving uint8
 
 const (
 	staying leaving = iota
-	going           // it takes no new streams, by its own word
 	left            // it has closed
 )
 
@@ -24,12 +23,13 @@ const (
 type ends struct {
 	serving  bool // the client's side is read by us
 	leaving  leaving
-	cause    error // of the original's end, if it was no proper one
-	silent   bool  // the client says no more
-	deaf     bool  // and is not listened to, for we have ended the connection
-	retiring bool  // we have told the client to go
-	ending   bool  // the client is being shown the end
-	shown    bool  // it was
+	said     uint32 // the last stream that the client was told will be served
+	cause    error  // of the original's end, if it was no proper one
+	silent   bool   // the client says no more
+	deaf     bool   // and is not listened to, for we have ended the connection
+	retiring bool   // we have told the client to go
+	ending   bool   // the client is being shown the end
+	shown    bool   // it was
 	aborted  bool
 	timer    *time.Timer
 
@@ -158,7 +158,6 @@ func (r *Relay) endAnswers(err error) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.leaving
 	r.leaving = left
 	if !r.serving {
 		return err
@@ -169,7 +168,7 @@ func (r *Relay) endAnswers(err error) error {
 	if r.stolen > 0 && r.toClient.isInside() {
 		r.work.Go(r.abort) // in the middle of a frame, nobody else can speak any more
 	} else if r.stolen > 0 {
-		r.lockedSurvive(before)
+		r.lockedSurvive()
 	}
 	r.change.Broadcast()
 	r.lockedOver()
@@ -178,9 +177,9 @@ func (r *Relay) endAnswers(err error) error {
 
 // lockedSurvive lets stolen streams go on without the original: the client learns that there will be no new ones, and what of the
 // others will have no answer.
-func (r *Relay) lockedSurvive(before leaving) {
-	if before == staying {
-		last := r.last
+func (r *Relay) lockedSurvive() {
+	if last := r.last; r.said > last {
+		r.said = last
 		r.toClient.add(func(b []byte) []byte { return appendGoAway(b, last, http2.ErrCodeNo, "") })
 	}
 	for id, s := range r.streams {
@@ -193,30 +192,25 @@ func (r *Relay) lockedSurvive(before leaving) {
 
 // lockedGoAway makes the original's last words true of stolen streams too.
 func (a *answers) lockedGoAway(payload []byte) {
-	if !a.rewritten {
-		a.leaving = going
-		return
-	}
 	at := word(payload)
 	last := at
-	if at < maxWindow {
+	if a.rewritten && at < max(a.passed, a.last) {
 		last = 0
 		for id, s := range a.streams {
-			switch {
-			case s.theft != nil, s.at <= at:
+			if s.theft != nil || s.at <= at {
 				last = max(last, id)
 			}
 		}
-		last = max(last, min(at, a.last))
 		for id, s := range a.streams {
 			if s.theft == nil && s.at > at && id <= last {
 				a.toClient.add(func(b []byte) []byte { return appendReset(b, id, http2.ErrCodeRefusedStream) })
 				a.lockedRemove(s)
 			}
 		}
+		last = max(last, min(at, a.last))
+		binary.BigEndian.PutUint32(payload, last)
 	}
-	a.leaving = going
-	binary.BigEndian.PutUint32(payload, last)
+	a.said = min(a.said, last)
 }
 
 // lockedOver looks whether the connection is at an end. Servers drop a client that has said its last word, with all that it still
@@ -270,7 +264,7 @@ func (r *Relay) retire() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.retiring || r.leaving != staying || r.raw.Load() {
+	if r.retiring || r.leaving == left || r.raw.Load() {
 		return
 	}
 	r.retiring = true

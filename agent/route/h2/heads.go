@@ -18,28 +18,29 @@ func (q *requests) block(h header, rest []byte) (more bool, err error) {
 	if err == nil && n == 0 {
 		return true, nil
 	}
-	if err == nil {
-		err = q.decode(rest[:n])
-	}
-	if err != nil {
-		return false, q.nonsense(code(err))
-	}
 	q.mu.Lock()
-	s, last, leaving, rewritten := q.streams[h.stream], q.last, q.leaving, q.rewritten
-	full := len(q.streams) >= maxStreams
+	s, last, rewritten, table := q.streams[h.stream], q.last, q.rewritten, q.mostTable
+	full, late, large := len(q.streams) >= maxStreams, h.stream > q.said || q.leaving == left, h.length > q.mostFrame
 	q.mu.Unlock()
+	if err == nil {
+		err = q.decode(rest[:n], table)
+	}
 	switch {
+	case err != nil:
+		return false, q.nonsense(code(err))
+	case large:
+		return false, q.nonsense(http2.ErrCodeFrameSize)
 	case s != nil:
 		q.trailers(s, h, rest[:n])
 	case h.stream%2 == 0 || h.stream <= last:
 		return false, q.strange(h, n)
 	case full && !rewritten:
 		q.raw.Store(true)
-	case full || leaving == left && rewritten:
+	case (full || late) && rewritten:
 		q.skip(n)
-		q.refuse(h.stream, leaving == left)
+		q.refuse(h.stream, late)
 	default:
-		q.assign(h, rest[:n], leaving)
+		q.assign(h, rest[:n], late)
 	}
 	return false, nil
 }
@@ -52,13 +53,11 @@ func code(err error) http2.ErrCode {
 	return http2.ErrCodeEnhanceYourCalm
 }
 
-// assign gives a new request to whom it belongs.
-func (q *requests) assign(h header, frames []byte, is leaving) {
+// assign gives a new request to whom it belongs. One that comes too late for the original is not stolen: the client repeats it elsewhere.
+func (q *requests) assign(h header, frames []byte, late bool) {
 	var whom Local
-	if r := q.request(); r != nil {
-		if is == staying {
-			whom = q.config.Choose(r)
-		}
+	if r := q.request(); r != nil && !late {
+		whom = q.config.Choose(r)
 		defer q.retire()
 	}
 	if whom == nil {

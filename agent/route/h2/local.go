@@ -286,7 +286,7 @@ func (l *local) hear() error {
 			if n, err = l.blocks.extent(rest); n == 0 || err != nil {
 				return err
 			}
-			if err = l.blocks.decode(rest[:n]); err != nil {
+			if err = l.blocks.decode(rest[:n], plainTable); err != nil {
 				return err
 			}
 		}

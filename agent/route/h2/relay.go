@@ -77,6 +77,7 @@ func New(config Config, client, original Conn) *Relay {
 	r.answers.init(r)
 	r.books.init()
 	r.over = make(chan struct{})
+	r.said = maxWindow
 	r.change.L = &r.mu
 	return r
 }

@@ -174,6 +174,8 @@ func (q *requests) other(h header) error {
 	switch {
 	case !q.rewritten || h.stream == 0:
 		q.pass(h)
+	case h.kind == http2.FramePriority && h.length != 5 && (s == nil || s.theft != nil):
+		return http2.ConnectionError(http2.ErrCodeFrameSize)
 	case s == nil || s.theft != nil:
 		q.drop(h) // PRIORITY of a stream that the original does not know, and the like
 	default:
@@ -203,12 +205,12 @@ func (q *requests) data(h header, rest []byte) (more bool, err error) {
 		q.pass(h)
 	case s == nil && h.stream > q.last:
 		return false, http2.ConnectionError(http2.ErrCodeProtocol)
+	case h.length > q.mostFrame && q.rewritten:
+		return false, http2.ConnectionError(http2.ErrCodeFrameSize)
 	case s == nil || s.asked:
 		q.lockedStolen(h.length)
 		q.drop(h)
-		if s != nil {
-			q.lockedBreak(s, http2.ErrCodeStreamClosed)
-		}
+		q.lockedClosedBefore(h.stream, s)
 	case s.theft != nil:
 		return q.lockedSteals(s, h, rest)
 	default:
@@ -223,6 +225,15 @@ func (q *requests) data(h header, rest []byte) (more bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// lockedClosedBefore tells the client that it has spoken on a stream after its end.
+func (q *requests) lockedClosedBefore(id uint32, s *stream) {
+	if s != nil && s.theft != nil {
+		q.lockedBreak(s, http2.ErrCodeStreamClosed)
+		return
+	}
+	q.toClient.add(func(b []byte) []byte { return appendReset(b, id, http2.ErrCodeStreamClosed) })
 }
 
 func (q *requests) settingsFrame(h header, payload []byte) error {

@@ -9,6 +9,8 @@ import (
 // settings are what the two ends have told each other, as it must be known in between.
 type settings struct {
 	// What the original has told the client.
+	mostTable     uint32 // of all that it has said
+	mostFrame     int
 	originalTable uint32
 	asked         promise   // as the client has acknowledged it
 	askedLater    []promise // and as it will, one for each settings frame
@@ -30,7 +32,7 @@ type promise struct {
 func (s *settings) init() {
 	s.asked = promise{window: plainWindow, table: plainTable}
 	s.answered = s.asked
-	s.originalTable = plainTable
+	s.originalTable, s.mostTable, s.mostFrame = plainTable, plainTable, plainFrame
 }
 
 // eachSetting calls f for every setting of a payload. f may change the value.
@@ -55,6 +57,9 @@ func (s *settings) lockedOriginal(payload []byte) {
 		case http2.SettingHeaderTableSize:
 			v = min(v, maxTable)
 			s.originalTable = v
+			s.mostTable = max(s.mostTable, v)
+		case http2.SettingMaxFrameSize:
+			s.mostFrame = max(s.mostFrame, int(v))
 		}
 		return v
 	})
