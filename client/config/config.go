@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -114,6 +115,9 @@ func wrongType(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if !errors.As(err, &wrong) {
 		return err
+	}
+	if number, ok := strings.CutPrefix(wrong.Value, "number "); ok && wrong.Type.Kind() == reflect.Uint16 {
+		return &fault{fmt.Sprintf("%s: %s is no port", wrong.Field, number), fs.ErrInvalid, "ports are 1 to 65535"}
 	}
 	there := map[string]string{"array": "a list", "object": "a mapping", "bool": "true or false"}[wrong.Value]
 	if there == "" {

@@ -15,14 +15,26 @@ func TestThePageOnSettingsHasEveryKeyAndIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ := strings.Cut(string(page), "```yaml\n")
-	text, _, _ = strings.Cut(text, "```")
-	if _, err := parse([]byte(text)); err != nil {
-		t.Error(err)
+	examples := strings.Split(string(page), "```yaml\n")[1:]
+	for i, text := range examples {
+		if examples[i], _, _ = strings.Cut(text, "```"); strings.HasPrefix(text, "apiVersion:") {
+			continue // for Kubernetes
+		}
+		if _, err := parse([]byte(examples[i])); err != nil {
+			t.Errorf("example %d: %v", i, err)
+		}
 	}
+	all := strings.Join(examples, "")
 	for key := range fieldsOf(reflect.TypeFor[agentpod.Settings]()) {
-		if !strings.Contains(text, "\n  "+key+":") {
+		if !strings.Contains(all, "\n  "+key+":") {
 			t.Errorf("docs/SETTINGS.md does not tell of agent.%s", key)
+		}
+	}
+	for _, section := range []reflect.Type{reflect.TypeFor[TLS](), reflect.TypeFor[TLSClients](), reflect.TypeFor[TLSOriginal]()} {
+		for key := range fieldsOf(section) {
+			if !strings.Contains(all, key+":") {
+				t.Errorf("docs/SETTINGS.md does not tell of %s of tls", key)
+			}
 		}
 	}
 }
