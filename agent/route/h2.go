@@ -1,7 +1,9 @@
 package route
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"strings"
 
 	"github.com/magpie-k8s/magpie/agent/route/h2"
@@ -10,8 +12,11 @@ import (
 
 // frames is what a conn knows of HTTP/2.
 type frames struct {
-	relay *h2.Relay
-	party *party // in the place of the original
+	relay *h2.Relay // nil: there was only a wish
+	party *party    // in the place of the original
+
+	wish     bool   // the last request wishes to go on in HTTP/2 (RFC 7540 section 3.2)
+	settings []byte // and these are the client's then
 }
 
 // A side is a socket as package h2 knows it.
@@ -88,12 +93,45 @@ func (c *conn) lockedFrames(p *party) {
 	if c.frames != nil || !c.lockedFresh() {
 		return
 	}
-	c.frames = &frames{party: p, relay: h2.New(h2.Config{
+	c.frames = &frames{party: p, relay: c.newRelay(p)}
+}
+
+func (c *conn) newRelay(p *party) *h2.Relay {
+	return h2.New(h2.Config{
 		Choose:   c.chooseFrames,
 		Retired:  func() bool { return c.port.retired(c.proxy.config.Linger) },
 		Observed: func() bool { return len(c.port.now().observers) > 0 },
 		Observe:  c.observeFrames,
-	}, side{c.client}, side{p.socket})}
+	}, side{c.client}, side{p.socket})
+}
+
+// wishes notes whether a request that passes, with an Upgrade field, wishes to go on in HTTP/2.
+func (c *conn) wishes(head []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.frames = nil; !wishesHTTP2(head) {
+		return
+	}
+	for name, value := range fieldLines(head) {
+		if fold(name, "http2-settings") {
+			settings, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(string(bytes.TrimSpace(value)), "="))
+			if err == nil {
+				c.frames = &frames{wish: true, settings: settings}
+			}
+		}
+	}
+}
+
+// grants reports whether p fulfils such a wish with an answer of this head: frames follow.
+func (c *conn) grants(p *party, head []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.frames == nil || !c.frames.wish || p != c.turn || p.claim != c.base || !wishesHTTP2(head) {
+		return false
+	}
+	c.frames.party, c.frames.relay = p, c.newRelay(p)
+	c.frames.relay.Upgraded(c.frames.settings)
+	return true
 }
 
 // framesWith returns the relay if p has the connection and it speaks HTTP/2, or may; else nil.

@@ -28,6 +28,9 @@ func (c *conn) route(ctx context.Context, b []byte) error {
 	}
 	err := c.pass(ctx, c.trip(b, nil))
 	if err == nil {
+		if c.head.upgrade {
+			c.wishes(b[:c.head.n])
+		}
 		c.ready += c.head.n
 		c.intoBody()
 	}

@@ -47,7 +47,11 @@ func (c *conn) forward(p *party) {
 			return
 		}
 		if p.in.len() > 0 && !c.deliver(p) {
-			c.drop(p)
+			if relay := c.framesWith(p); relay == nil {
+				c.drop(p)
+			} else if err = relay.ServeOriginal(err); err != nil {
+				c.ended(p, err)
+			}
 			return
 		}
 		if err == nil && !c.haulAnswer(p) {
@@ -122,6 +126,10 @@ func (c *conn) answer(p *party, k int, b []byte) (n int, edited []byte, ok bool)
 	switch {
 	case r.interim():
 		return r.n, nil, true
+	case r.status == 101 && c.grants(p, b[:r.n]):
+		c.report(c.tunnel(p, k, r.status))
+		p.unframed = false
+		return r.n, nil, false // What follows is not ours to read.
 	case r.status == 101, asked.method == methodConnect && r.status/100 == 2:
 		c.report(c.tunnel(p, k, r.status))
 		return r.n, nil, true

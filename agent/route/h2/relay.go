@@ -81,3 +81,15 @@ func New(config Config, client, original Conn) *Relay {
 	r.change.L = &r.mu
 	return r
 }
+
+// Upgraded is called before all else when the connection began as HTTP/1, with a request that the original answers as stream 1. The
+// client's first settings came with it.
+func (r *Relay) Upgraded(settings []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lockedClient(settings)
+	r.lockedOriginalAcks()
+	s := r.lockedAdd(1)
+	s.asked = true
+	r.passed = 1
+}
