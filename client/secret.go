@@ -55,7 +55,7 @@ func (e *Encryption) message(ctx context.Context, read ReadSecret) (*wire.Tls, e
 	s := &secrets{read: read, known: map[string]map[string][]byte{}}
 	m := &wire.Tls{
 		Own: s.certificate(ctx, e.Own), Clients: wire.ClientAuth(e.Clients), ClientCa: s.authority(ctx, e.ClientCA),
-		Original: s.certificate(ctx, e.Original), OriginalCa: s.authority(ctx, e.OriginalCA), OriginalName: e.OriginalName,
+		Original: s.certificate(ctx, e.Original), OriginalCa: s.authority(ctx, e.OriginalCA), OriginalName: e.OriginalName, Anonymous: e.Anonymous,
 	}
 	return m, s.err
 }
