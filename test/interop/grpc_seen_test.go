@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding/gzip"
@@ -63,7 +64,9 @@ func (s *stage) whatIsSeen(tb testing.TB, port int, who string) []string {
 	for _, values := range metadatas {
 		seen.call(metadata.NewOutgoingContext(ctx, values), tb, c, "metadata", probeEcho, "x")
 	}
-	seen.call(ctx, tb, c, "deadline", probeDeadline, "")
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Hour)
+	defer cancel()
+	seen.call(late, tb, c, "deadline", probeDeadline, "")
 	seen.call(ctx, tb, c, "no such method", "/magpie.Probe/None", "")
 	seen.call(ctx, tb, c, "no such service", "/none.None/None", "")
 	return seen.lines

@@ -24,7 +24,7 @@ const answeredBy = "x-answered-by"
 const (
 	probeEcho     = "/magpie.Probe/Echo"     // what comes, and the metadata as header and trailer
 	probeFail     = "/magpie.Probe/Fail"     // a status with the words that came, and nothing before it
-	probeDeadline = "/magpie.Probe/Deadline" // the seconds that are left
+	probeDeadline = "/magpie.Probe/Deadline" // the minutes that are left
 	probeWait     = "/magpie.Probe/Wait"     // begins an answer and waits for the end of the call
 	probeEnd      = "/magpie.Probe/End"      // waits for the end of a call that waits, and says why it ended
 	probeStop     = "/magpie.Probe/Stop"     // tells the server to stop once its calls are over
@@ -98,7 +98,7 @@ func (s *grpcServer) probe(_ any, stream grpc.ServerStream) error {
 		return status.Error(codes.DataLoss, string(in.Body))
 	case probeDeadline:
 		at, ok := stream.Context().Deadline()
-		return stream.SendMsg(&testgrpc.Payload{Body: fmt.Appendf(nil, "%.0f %v", time.Until(at).Seconds(), ok)})
+		return stream.SendMsg(&testgrpc.Payload{Body: fmt.Appendf(nil, "%.0f %v", time.Until(at).Minutes(), ok)})
 	case probeEnd:
 		return stream.SendMsg(&testgrpc.Payload{Body: []byte(<-s.ends)})
 	case probeStop:

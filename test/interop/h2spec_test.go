@@ -73,8 +73,14 @@ func TestH2specSeesTheSameThroughAPassedPort(t *testing.T) {
 	}
 }
 
-// stolenDifferently are the tests of h2spec that have another verdict where its requests are stolen, and why.
-var stolenDifferently = map[string]verdicts{}
+// lax are the tests of h2spec that may fail where its requests are stolen, and why that does no harm. From the first such request
+// on we judge what is no HTTP/2, since the original does not see all of the connection.
+var lax = map[string]string{
+	"http2/5.1: closed: Sends a HEADERS frame":                                                              "answered with RST_STREAM, where servers end the connection",
+	"http2/5.1.2: Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded": "the limit is the original's, whom stolen streams do not burden: the session gets another connection",
+	"http2/5.3.1: Sends HEADERS frame that depend on itself":                                                "RFC 9113 has no priorities of this kind any more: those of stolen streams are dropped",
+	"http2/6.3: Sends a PRIORITY frame with a length other than 5 octets":                                   "the same",
+}
 
 // TestH2specSeesWhatIsListedWhereItsRequestsAreStolen has the local process be the same server as the original.
 func TestH2specSeesWhatIsListedWhereItsRequestsAreStolen(t *testing.T) {
@@ -86,24 +92,35 @@ func TestH2specSeesWhatIsListedWhereItsRequestsAreStolen(t *testing.T) {
 			s.original(t, server(t, original, claimed), claimed)
 			s.original(t, server(t, original, unclaimed), unclaimed)
 			s.session(t, []string{"--http-path-filter", "^/mine"}, server(t, local, claimed)...)
-			s.compareH2spec(t, stolenDifferently[name], "-P", "/mine")
+			s.compareH2spec(t, lax, "-P", "/mine")
 		})
 	}
 }
 
-// verdicts is what h2spec says of each of its tests.
-type verdicts map[string]string
+// verdicts is what h2spec says of each of its tests: passed, skipped, or failed and by what.
+type verdicts map[string]verdict
 
-// compareH2spec fails for each test that has a verdict on the claimed port that it does not get on the other one, unless it
-// is the one expected instead.
-func (s *stage) compareH2spec(tb testing.TB, instead verdicts, flags ...string) {
+type verdict struct {
+	result string
+	actual string // frame, if it failed
+}
+
+const (
+	passed  = "passed"
+	skipped = "skipped"
+	failed  = "failed"
+)
+
+// compareH2spec fails for each test that has a result on the claimed port that it does not get on the other one, unless it is
+// among those that may fail. Where there are any, we judge in the place of the server, and may do better.
+func (s *stage) compareH2spec(tb testing.TB, worse map[string]string, flags ...string) {
 	tb.Helper()
 	var direct [directRuns]func() verdicts
 	for i := range direct {
 		direct[i] = s.h2spec(tb, unclaimed, flags...) // all at once, since much of its time is spent waiting
 	}
 	passing := s.h2spec(tb, claimed, flags...)
-	seen := map[string][]string{}
+	seen := map[string][]verdict{}
 	for _, run := range direct {
 		note(seen, run())
 	}
@@ -112,7 +129,9 @@ func (s *stage) compareH2spec(tb testing.TB, instead verdicts, flags ...string) 
 		tb.Fatalf("%d tests through us, %d without", len(through), len(seen))
 	}
 	alike := func(test string) bool {
-		return slices.Contains(seen[test], through[test]) || instead[test] == through[test]
+		result := through[test].result
+		return slices.ContainsFunc(seen[test], func(v verdict) bool { return v.result == result }) ||
+			worse != nil && result == passed || worse[test] != "" && result == failed
 	}
 	different := slices.DeleteFunc(slices.Sorted(maps.Keys(seen)), alike)
 	for n := 0; n < moreRuns && len(different) > 0; n++ {
@@ -120,17 +139,17 @@ func (s *stage) compareH2spec(tb testing.TB, instead verdicts, flags ...string) 
 		different = slices.DeleteFunc(different, alike)
 	}
 	for _, test := range different {
-		tb.Errorf("%s: %s, direct %q", test, through[test], seen[test])
+		tb.Errorf("%q: through us %q, direct %q", test, through[test], seen[test])
 	}
 	for test, verdicts := range seen {
 		if len(verdicts) > 1 {
-			tb.Logf("%s: direct now so, now so: %q", test, verdicts)
+			tb.Logf("%q: direct now so, now so: %q", test, verdicts)
 		}
 	}
 }
 
 // note adds the verdicts of a run to those seen before.
-func note(seen map[string][]string, run verdicts) {
+func note(seen map[string][]verdict, run verdicts) {
 	for test, verdict := range run {
 		if !slices.Contains(seen[test], verdict) {
 			seen[test] = append(seen[test], verdict)
@@ -194,8 +213,8 @@ func parseReport(text []byte) (verdicts, error) {
 			Cases []struct {
 				Package string  `xml:"package,attr"`
 				What    string  `xml:"classname,attr"`
-				Failure *string `xml:"failure"`
 				Skipped *string `xml:"skipped"`
+				Failure *string `xml:"failure"`
 				Error   *string `xml:"error"`
 			} `xml:"testcase"`
 		} `xml:"testsuite"`
@@ -207,20 +226,26 @@ func parseReport(text []byte) (verdicts, error) {
 	for _, suite := range report.Suites {
 		for _, c := range suite.Cases {
 			name := strings.TrimSpace(c.Package + ": " + c.What)
-			for n := 2; v[name] != ""; n++ {
+			for n := 2; v[name] != (verdict{}); n++ {
 				name = fmt.Sprintf("%s: %s (%d)", c.Package, c.What, n)
 			}
 			switch {
 			case c.Failure != nil:
-				v[name] = "failed"
+				v[name] = verdict{failed, actual(*c.Failure)}
 			case c.Error != nil:
-				v[name] = "error"
+				v[name] = verdict{failed, actual(*c.Error)}
 			case c.Skipped != nil:
-				v[name] = "skipped"
+				v[name] = verdict{result: skipped}
 			default:
-				v[name] = "passed"
+				v[name] = verdict{result: passed}
 			}
 		}
 	}
 	return v, nil
+}
+
+// actual finds what came in the place of what was expected: the last line.
+func actual(why string) string {
+	lines := strings.Split(strings.TrimSpace(why), "\n")
+	return lines[len(lines)-1]
 }
