@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"strings"
+	"time"
 
 	"github.com/magpie-k8s/magpie/agent/route/h2"
 	"github.com/magpie-k8s/magpie/filters"
@@ -93,16 +94,16 @@ func (c *conn) lockedFrames(p *party) {
 	if c.frames != nil || !c.lockedFresh() {
 		return
 	}
-	c.frames = &frames{party: p, relay: c.newRelay(p)}
+	c.frames = &frames{party: p, relay: c.newRelay(side{p.socket})}
 }
 
-func (c *conn) newRelay(p *party) *h2.Relay {
+func (c *conn) newRelay(original h2.Conn) *h2.Relay {
 	return h2.New(h2.Config{
 		Choose:   c.chooseFrames,
 		Retired:  func() bool { return c.port.retired(c.proxy.config.Linger) },
 		Observed: func() bool { return len(c.port.now().observers) > 0 },
 		Observe:  c.observeFrames,
-	}, side{c.client}, side{p.socket})
+	}, side{c.client}, original)
 }
 
 // wishes notes whether a request that passes, with an Upgrade field, wishes to go on in HTTP/2.
@@ -129,7 +130,7 @@ func (c *conn) grants(p *party, head []byte) bool {
 	if c.frames == nil || !c.frames.wish || p != c.turn || p.claim != c.base || !wishesHTTP2(head) {
 		return false
 	}
-	c.frames.party, c.frames.relay = p, c.newRelay(p)
+	c.frames.party, c.frames.relay = p, c.newRelay(side{p.socket})
 	c.frames.relay.Upgraded(c.frames.settings)
 	return true
 }
@@ -155,6 +156,32 @@ func (c *conn) serveFrames(ctx context.Context, relay *h2.Relay) (bool, error) {
 	}
 	relay.GiveRaw()
 	return false, nil
+}
+
+// deserted waits until the original can be asked, and reports whether it never will.
+func (c *conn) deserted() bool {
+	c.mu.Lock()
+	o := c.original
+	c.mu.Unlock()
+	if o == nil || c.base != nil {
+		return false
+	}
+	err := c.await(func() bool { return o.ready || o.gone })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return err == nil && o.gone && o.refused
+}
+
+// serveAlone relays frames without an original. A client that does not soon ask for what a session has is let down as by the kernel.
+func (c *conn) serveAlone(ctx context.Context) error {
+	nobody := h2.NewAbsent()
+	relay := c.newRelay(nobody)
+	nobody.Use(relay)
+	timer := time.AfterFunc(unserved, func() { nobody.Leave(relay) })
+	defer timer.Stop()
+	c.relays.Go(func() { _ = relay.ServeOriginal(nil) })
+	relay.ServeClient(ctx)
+	return errOver
 }
 
 // greets reports whether p, whom nobody has asked, begins as HTTP/2 servers may: with settings, before the client has said

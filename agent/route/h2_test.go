@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -301,5 +303,20 @@ func TestEmptyStreamsOfFramesEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = response.Body.Close()
+	}
+}
+
+func TestFramesWithoutAnOriginalAreServedBySessionsAlone(t *testing.T) {
+	s := mustStage(t, "", 0)
+	s.claim("me", mine, mustHTTP2(t, naming("local")))
+	client := mustClient(t, s.addr)
+	for _, body := range []string{"", "some", strings.Repeat("much", 1_000_000)} {
+		if got, want := mustAsk(t, client, "POST", "/", "me", body), "local POST / me "+body; got != want {
+			t.Fatalf("got %.80q, want %.80q", got, want)
+		}
+	}
+	r, _ := http.NewRequest("GET", "http://shop/", nil)
+	if _, err := client.Do(r); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want a reset", err)
 	}
 }

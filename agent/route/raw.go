@@ -17,6 +17,9 @@ func (c *conn) giveRaw(ctx context.Context) error {
 			return err
 		}
 	}
+	if frames && c.deserted() {
+		return c.serveAlone(ctx)
+	}
 	if err := c.toBase(ctx); err != nil {
 		return err
 	}
