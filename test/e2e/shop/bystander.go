@@ -125,6 +125,9 @@ func request(r *http.Request, url string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.ParseForm(); err != nil {
+		return nil, err
+	}
 	for _, line := range r.Form["header"] {
 		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Set(name, value)
