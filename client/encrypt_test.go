@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/magpie-k8s/magpie/wire"
 )
 
@@ -129,9 +127,10 @@ func TestTheLocalProcessIsSpokenToInTLSAsTheClientDid(t *testing.T) {
 
 func TestHTTP2GoesThroughToTheLocalProcess(t *testing.T) {
 	local := mustTLS(t, true, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(context.Context, string, string, *tls.Config) (net.Conn, error) {
+	transport := &http.Transport{Protocols: new(http.Protocols), DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return mustEncrypt(t, local.Listener.Addr().String(), "shop.example", "h2"), nil
 	}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get("http://shop.example/")
 	if err != nil {

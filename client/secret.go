@@ -28,7 +28,7 @@ type Pair struct{ Certificate, Key, Secret string }
 type Authority struct{ Path, Secret string }
 
 // ClientAuth says what clients have to show.
-type ClientAuth uint8
+type ClientAuth uint8 //nolint:revive // of the target's clients, not of this package
 
 // What clients are asked for, by its number on the wire.
 const (
