@@ -16,8 +16,8 @@ import (
 	"github.com/magpie-k8s/magpie/filters"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
+// patience is how long a test waits for what must happen. It is long, for fuzzing may be at the idle priority of a busy machine.
+const patience = 3 * time.Minute
 
 // A way is one direction of a wire.
 type way struct {
