@@ -75,10 +75,10 @@ func (h *holding) flushOlder(before *older.Connections) {
 		h.session.notice(err)
 	case done.Stayed > 0:
 		h.session.notice(&wire.Error{
-			Cause:  fmt.Sprintf("port %d: %d older connections were closed, %d stay open: something goes over them all the time", h.port, done.Closed, done.Stayed),
+			Cause:  fmt.Sprintf("port %d: of the connections older than the session, %d closed and %d open: something goes over them all the time", h.port, done.Closed, done.Stayed),
 			Advice: "their requests stay with the original until their clients close them",
 		})
 	case done.Closed > 0:
-		h.session.notice(&wire.Error{Cause: fmt.Sprintf("port %d: no connection is older than the session any more, %d were closed", h.port, done.Closed)})
+		h.session.notice(&wire.Error{Cause: fmt.Sprintf("port %d: no connection is older than the session any more, %d closed", h.port, done.Closed)})
 	}
 }

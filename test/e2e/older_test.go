@@ -92,7 +92,7 @@ func TestConnectionsOlderThanTheSessionAreClosedIfItIsToldTo(t *testing.T) {
 			m := dev.steal(t, s, "me", flags...)
 			m.WaitFor(t, "open before: closed one by one, each when nothing goes over it")
 			within(t, flushTime, func() error {
-				if !strings.Contains(m.Output(), "1 older connections were closed") {
+				if !strings.Contains(m.Output(), "of the connections older than the session, 1 closed") {
 					return fmt.Errorf("nothing was closed:\n%s", m.Output())
 				}
 				return nil

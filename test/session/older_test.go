@@ -47,7 +47,7 @@ func TestFlushedConnectionsAreOpenedAnew(t *testing.T) {
 	conns := openOlder(t, n, 3)
 	m := startSession(t, n, "--flush")
 	m.WaitFor(t, "3 connections were open before: closed one by one")
-	m.WaitFor(t, "no connection is older than the session any more, 3 were closed")
+	m.WaitFor(t, "no connection is older than the session any more, 3 closed")
 	for _, c := range conns {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("it is still open")
