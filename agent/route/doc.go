@@ -1,12 +1,30 @@
 // Package route decides who answers, request by request, on one client connection: the original, or the session whose claim matches.
-// It never changes a byte of what it forwards, save for the one Connection field that DESIGN allows when a port is let go.
+// It never changes a byte of what it forwards, save for the Connection field of the last answer when a port is let go, and for what
+// is said below of 100 Continue and of h2c.
 //
 // # Reading
 //
 // An HTTP/1 head is parsed for framing and filter and then forwarded as it came. Bytes that are no HTTP/1 request, and framing
 // that two parsers could read differently (see [Proxy.Serve] and head.go), make the connection raw: from that request's first
 // byte on it belongs to the party that serves what no filter wants, both ways, and is not looked at again. Host is not framing;
-// nothing here reads it, and a missing or second one is the answering party's to judge.
+// nothing here reads it, and a missing or second one is the answering party's to judge. One empty line between two requests, as old
+// clients send it (RFC 9112 section 2.2), follows the request before it, unless that was a session's.
+//
+// # Bodies
+//
+// A request for which the filter whose turn it is has to see the body waits in our buffer until it is whole: at most 64 KiB of
+// head and body, and 1 s from the head on. Filters see the body without chunks, and inflated (gzip, deflate) to at most 64 KiB.
+// Of what is longer, slower, coded otherwise, or ends before its end, nothing is known, and it goes to whom the head alone leads. The bytes
+// that are forwarded are those that came. Nothing else waits: not earlier answers, and no other connection.
+//
+// A client that expects 100 Continue before it sends such a body is told so by us, and the first 100 of whoever answers then is
+// left out. That is the only thing that we ever say for somebody else.
+//
+// # Upgrade
+//
+// A request with Upgrade or CONNECT goes on as it came, and what follows it waits for the answer: after 101, or 2xx to CONNECT, the
+// connection belongs to who gave it. A wish for HTTP/2 (h2c) is taken from the head of a request that a session gets, with HTTP2-Settings and the Connection
+// options that name them: granted, the session would have the connection with everybody's requests on it.
 //
 // # Asking twice
 //

@@ -175,11 +175,9 @@ func TestHeadThatDecidesDoesNotWaitForTheBody(t *testing.T) {
 					close(began)
 				}
 			})
-			ours, theirs := hears, mustListen(t, nobody(t))
+			ours, theirs := hears, mustListen(t, scripted(t))
 			if !c.stolen {
 				ours, theirs = mustListen(t, nobody(t)), hears
-			} else {
-				theirs = mustListen(t, scripted(t))
 			}
 			s := mustStage(t, theirs, 0)
 			s.port.Add(&Claim{Session: "me", Filter: c.filter, Open: dialLocal(ours)})
@@ -314,118 +312,6 @@ func TestLateBodyPasses(t *testing.T) {
 type pipeStream struct{ net.Conn }
 
 func (p pipeStream) CloseWrite() error { return p.Close() }
-
-// The client asks before it sends a body that we want to see: we tell it to go on, and it is told once.
-func TestClientThatExpectsToBeToldIsToldOnce(t *testing.T) {
-	const again = "HTTP/1.1 100 Continue\r\nX: 1\r\n\r\n"
-	const hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-	for name, c := range map[string]struct{ answer, want string }{
-		"no 100":                 {local, local},
-		"100":                    {again + local, local},
-		"100 in the middle":      {hints + again + local, hints + local},
-		"two 100s":               {again + again + local, again + local},
-		"100 as a part of a 200": {strings.Replace(local, "local", "100 C", 1), strings.Replace(local, "local", "100 C", 1)},
-		"417":                    {"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"},
-	} {
-		for _, body := range []string{mineInside, othersInside + " "} {
-			for _, torn := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s, %s, torn %v", name, body, torn), func(t *testing.T) {
-					t.Parallel()
-					say := post("Expect: 100-Continue\r\n", body)
-					head := strings.TrimSuffix(say, body)
-					answers := mustListen(t, func(_ context.Context, conn net.Conn) {
-						for _, a := range []string{c.answer, again + local} {
-							if !expect(t, conn, say) {
-								return
-							}
-							say = getMine
-							for a != "" {
-								n := len(a)
-								if torn {
-									n = 1
-								}
-								_, _ = io.WriteString(conn, a[:n])
-								a = a[n:]
-							}
-						}
-						_, _ = io.Copy(io.Discard, conn)
-					})
-					s := mustStage(t, answers, 0)
-					if body == mineInside {
-						s = mustStage(t, mustListen(t, scripted(t)), 0)
-						s.port.Add(&Claim{Session: "me", Filter: filters.Any(mustFilter(t, mine), mustBody(t, "$.user.id: me")), Open: dialLocal(answers)})
-					} else {
-						s.claimBody("me", mustListen(t, nobody(t)))
-					}
-					conn := mustDial(t, s.addr)
-					// The next answer's 100 is nobody's business but the client's.
-					play(t, conn, step{head, goOn}, step{body, c.want}, step{getMine, again + local})
-				})
-			}
-		}
-	}
-}
-
-func TestNobodyIsToldToGoOnInVain(t *testing.T) {
-	for name, c := range map[string]step{
-		"not asked":           {strings.TrimSuffix(post("", mineInside), mineInside), ""},
-		"something else":      {strings.TrimSuffix(post("Expect: 100\r\n", mineInside), mineInside), ""},
-		"body is on its way":  {post("Expect: 100-continue\r\n", mineInside)[:len(post("Expect: 100-continue\r\n", mineInside))-3], mineInside[:len(mineInside)-3]},
-		"of HTTP/1.0":         {strings.Replace(strings.TrimSuffix(post("Expect: 100-continue\r\nConnection: keep-alive\r\n", mineInside), mineInside), "HTTP/1.1", "HTTP/1.0", 1), ""},
-		"too long to be held": {"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n", "too long"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			serve := func(_ context.Context, conn net.Conn) {
-				_, _ = io.CopyN(io.Discard, conn, int64(len(c.say)))
-				if c.answer != "too long" {
-					_, _ = io.CopyN(io.Discard, conn, int64(len(mineInside)-len(c.answer)))
-				}
-				_, _ = io.WriteString(conn, local)
-				_, _ = io.Copy(io.Discard, conn)
-			}
-			s := mustStage(t, mustListen(t, serve), 0)
-			s.claimBody("me", mustListen(t, serve))
-			conn := mustDial(t, s.addr)
-			_, _ = io.WriteString(conn, c.say)
-			if c.answer != "too long" {
-				_, _ = io.WriteString(conn, mineInside[len(c.answer):])
-			}
-			expect(t, conn, local) // and nothing before it
-		})
-	}
-}
-
-func TestToldToGoOnOnlyAfterEarlierAnswers(t *testing.T) {
-	let := make(chan struct{})
-	say := post("Expect: 100-continue\r\n", mineInside)
-	head := strings.TrimSuffix(say, mineInside)
-	s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
-		if expect(t, conn, get) {
-			<-let
-			_, _ = io.WriteString(conn, original)
-		}
-		_, _ = io.Copy(io.Discard, conn)
-	}), 0)
-	s.claimBody("me", mustListen(t, scripted(t, step{say, local})))
-	conn := mustDial(t, s.addr)
-	_, _ = io.WriteString(conn, get+head)
-	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if n, _ := conn.Read(make([]byte, 1)); n > 0 {
-		t.Fatal("heard something before the first answer")
-	}
-	close(let)
-	expect(t, conn, original+goOn)
-	play(t, conn, step{mineInside, local})
-}
-
-func TestHeldRequestThatASessionCannotAnswerIsLost(t *testing.T) {
-	say := post("Expect: 100-continue\r\n", mineInside)
-	head := strings.TrimSuffix(say, mineInside)
-	s := mustStage(t, mustListen(t, scripted(t, step{say, goOn + original})), 0)
-	s.claimBody("me", "127.0.0.1:1")
-	play(t, mustDial(t, s.addr), step{head, goOn}, step{mineInside, original})
-}
 
 func TestHeldRequestLeavesWithItsClient(t *testing.T) {
 	asked := make(chan struct{}, 1)

@@ -29,7 +29,7 @@ func (c *conn) route(ctx context.Context, b []byte) error {
 	err := c.pass(ctx, c.trip(b, nil))
 	if err == nil {
 		if c.head.upgrade {
-			c.wishes(b[:c.head.n])
+			c.wishes(c.client.in.bytes()[c.ready:][:c.head.n]) // b may have been moved
 		}
 		c.ready += c.head.n
 		c.intoBody()
