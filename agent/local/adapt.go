@@ -61,8 +61,8 @@ const (
 // goroutines at once, until the stream that Adapt returned is closed. That one the caller must close.
 //
 // Where the local process does not answer a request at all, the caller learns it as from the local process itself: with HTTP/1 the
-// stream ends in the errno. With HTTP/2 the request is reset, or the whole stream ends in the errno if nothing else was under way and the
-// local process accepted none of its connections.
+// stream ends in the errno. With HTTP/2 the request is reset: REFUSED_STREAM says that it may be asked of someone else, because its
+// connection was never accepted, or because its method is safe; all others are answered with 502.
 func Adapt(ctx context.Context, open func(context.Context) (Stream, error), from, to Protocol) (Stream, error) {
 	if from == to {
 		return open(ctx)
@@ -97,8 +97,6 @@ type adapter struct {
 	mu      sync.Mutex
 	spare   Stream             // opened first, not yet used
 	streams map[*conn]struct{} // in use; nil when all is over
-	active  int                // requests under way
-	heard   bool               // the local process has said something, ever
 	foreign error              // it was not in the protocol asked for
 	ended   error              // in which the latest stream ended
 }
@@ -127,6 +125,9 @@ func protocols(p Protocol) *http.Protocols {
 // serve answers the requests that come on the stream, until it ends; then nothing is left of the adapter.
 func (a *adapter) serve() {
 	l := &listener{conn: a.end, over: make(chan struct{})}
+	if a.from == HTTP2 {
+		l.conn = newFrames(a.end)
+	}
 	server := &http.Server{
 		Handler:     a,
 		Protocols:   protocols(a.from),
@@ -184,34 +185,11 @@ func (a *adapter) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return c, nil
 }
 
-// begin counts a request that is under way.
-func (a *adapter) begin() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.active++
-}
-
-func (a *adapter) finish() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.active--
-}
-
-// untouched reports whether nobody but the request that asks can have reached the local process.
-func (a *adapter) untouched() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.active == 1 && !a.heard
-}
-
-// hears is told of the first words of the local process on each stream.
+// hears is told that the local process speaks something else than it was asked for.
 func (a *adapter) hears(foreign error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.heard = true
-	if a.foreign == nil {
-		a.foreign = foreign
-	}
+	a.foreign = foreign
 }
 
 // babel returns an error if the local process speaks something else than it was asked for.

@@ -42,7 +42,6 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // look judges by the first bytes.
 func (c *conn) look(b []byte) {
-	const frameHead = 9 // RFC 9113 section 4.1
 	c.start = append(c.start, b[:min(len(b), frameHead-len(c.start))]...)
 	version := []byte("HTTP/1.")
 	n := min(len(c.start), len(version))
@@ -53,9 +52,9 @@ func (c *conn) look(b []byte) {
 	}
 	if foreign {
 		c.foreign = &foreignError{c.adapter.to}
+		c.adapter.hears(c.foreign)
 	}
 	c.known = foreign || len(c.start) == frameHead
-	c.adapter.hears(c.foreign)
 }
 
 func (c *conn) Close() error {

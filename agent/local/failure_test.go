@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,24 +38,73 @@ func (l late) Close() error                { return nil }
 func (l late) LocalAddr() net.Addr         { return pipeAddr{} }
 func (l late) RemoteAddr() net.Addr        { return pipeAddr{} }
 
-func TestWhatWasNeverAcceptedEndsInItsErrno(t *testing.T) {
-	for _, pair := range pairs {
-		for _, method := range []string{"GET", "POST"} {
-			stream, err := Adapt(t.Context(), func(context.Context) (Stream, error) { return late{errno: syscall.EHOSTUNREACH}, nil }, pair.from, pair.to)
+// A request of HTTP/2 that nobody can have acted on, or that may be asked twice, is refused, whatever else is under way.
+func TestInHTTP2AnUnansweredRequestIsRefused(t *testing.T) {
+	gone := mustListen(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1000)) })
+	for name, c := range map[string]struct {
+		dead func(context.Context) (Stream, error)
+		acts bool // the local process may have acted
+	}{
+		"open refused": {func(context.Context) (Stream, error) { return nil, syscall.ECONNREFUSED }, false},
+		"refused":      {func(context.Context) (Stream, error) { return late{errno: syscall.EHOSTUNREACH}, nil }, false},
+		"closed": {func(ctx context.Context) (Stream, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", gone)
+			if err != nil {
+				return nil, err
+			}
+			return conn.(*net.TCPConn), nil
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			release, begun := make(chan struct{}), make(chan struct{})
+			s := mustStage(t, mustServe(t, HTTP1, func(w http.ResponseWriter, r *http.Request) {
+				_ = http.NewResponseController(w).Flush()
+				close(begun)
+				<-release
+				_, _ = io.WriteString(w, "stayed")
+			}), HTTP2, HTTP1)
+			var opened atomic.Int32
+			stream, err := Adapt(t.Context(), func(ctx context.Context) (Stream, error) {
+				if opened.Add(1) == 1 {
+					return s.open(ctx)
+				}
+				return c.dead(ctx)
+			}, HTTP2, HTTP1)
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.streams = append(s.streams, stream)
 			_ = stream.SetDeadline(time.Now().Add(patience))
-			dial := func(context.Context, string, string) (net.Conn, error) { return stream, nil }
-			_, err = mustClient(t, pair.from, dial).Do(mustRequest(t, method, "http://local/", io.MultiReader(strings.NewReader("hello"))))
-			if err == nil {
-				t.Errorf("%s: was answered", pair.name)
+			transport := &http.Transport{Protocols: protocols(HTTP2), DialContext: func(context.Context, string, string) (net.Conn, error) { return stream, nil }}
+			cc, err := transport.NewClientConn(t.Context(), "http", "local:80")
+			if err != nil {
+				t.Fatal(err)
 			}
-			if _, err := io.ReadAll(stream); !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, net.ErrClosed) {
-				t.Errorf("%s: %v", pair.name, err)
+			other, err := cc.RoundTrip(mustRequest(t, "GET", "http://local/", nil))
+			if err != nil {
+				t.Fatal(err)
 			}
-			_ = stream.Close()
-		}
+			defer other.Body.Close()
+			<-begun
+			for _, method := range []string{"GET", "POST"} {
+				res, err := cc.RoundTrip(mustRequest(t, method, "http://local/", io.MultiReader(strings.NewReader("hello"))))
+				if c.acts && method == "POST" {
+					if err != nil || res.StatusCode != 502 {
+						t.Errorf("%s: %v, %v", method, res, err)
+					}
+					_ = res.Body.Close()
+					continue
+				}
+				// net/http says so in words only: it could not repeat the body.
+				if err == nil || !strings.Contains(err.Error(), "REFUSED_STREAM") {
+					t.Errorf("%s: %v, %v", method, res, err)
+				}
+			}
+			close(release)
+			if body, err := io.ReadAll(other.Body); string(body) != "stayed" || err != nil {
+				t.Errorf("another request: %q, %v", body, err)
+			}
+		})
 	}
 }
 

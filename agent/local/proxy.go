@@ -53,8 +53,6 @@ func makeRoom(res *http.Response) error {
 
 // ServeHTTP answers one request.
 func (a *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.begin()
-	defer a.finish()
 	if a.from == HTTP1 {
 		_ = http.NewResponseController(w).EnableFullDuplex() // all that net/http makes can
 		defer a.abort()
@@ -91,10 +89,21 @@ func (a *adapter) unanswered(w http.ResponseWriter, r *http.Request, err error) 
 		refuse(w, r, foreign)
 		return
 	}
-	if errno := a.why(err); r.Context().Err() == nil && (a.from == HTTP1 || slices.Contains(neverWas, errno) && a.untouched()) {
+	errno := a.why(err)
+	switch {
+	case r.Context().Err() != nil:
+	case a.from == HTTP1:
 		a.end.fail(errno)
+	case !slices.Contains(neverWas, errno) && !safe(r.Method):
+		refuse(w, r, errors.New("the local process ended the connection and did not answer; it may have acted on the request"))
+		return
 	}
 	panic(http.ErrAbortHandler)
+}
+
+// safe reports whether a request of the method may be asked twice (RFC 9110 section 9.2.1).
+func safe(method string) bool {
+	return slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace}, method)
 }
 
 // refuse answers in Magpie's name.
