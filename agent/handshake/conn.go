@@ -43,7 +43,7 @@ func (c *Conn) wordless() bool {
 	return other != nil && other.line.bare.Load()
 }
 
-// CloseWrite ends our direction as the other side did.
+// CloseWrite ends our direction as the other side did. It waits for a peer that reads slowly, as Write does.
 func (c *Conn) CloseWrite() error {
 	if c.wordless() {
 		return c.line.CloseWrite()
@@ -51,11 +51,15 @@ func (c *Conn) CloseWrite() error {
 	return c.tls.CloseWrite()
 }
 
+// lastWord bounds how long Close waits for a peer that does not read.
+const lastWord = 5 * time.Second
+
 // Close ends both directions.
 func (c *Conn) Close() error {
 	if c.wordless() {
 		return c.line.Close()
 	}
+	_ = c.SetWriteDeadline(time.Now().Add(lastWord))
 	return c.tls.Close()
 }
 
@@ -69,10 +73,10 @@ func (c *Conn) LocalAddr() net.Addr { return c.line.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.line.RemoteAddr() }
 
 // SetDeadline is that of net.Conn.
-func (c *Conn) SetDeadline(t time.Time) error { return c.line.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error { return c.line.Conn.SetDeadline(t) }
 
 // SetReadDeadline is that of net.Conn: a read that it ended can be begun again.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.line.SetReadDeadline(t) }
 
 // SetWriteDeadline is that of net.Conn: after a write that it ended nothing can be written.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.Conn.SetWriteDeadline(t) }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -145,6 +146,57 @@ func TestHalfAConnectionGoesOn(t *testing.T) {
 	if b, err := io.ReadAll(c); err != nil || !bytes.Equal(b, bytes.ToUpper(text)) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
+}
+
+func TestAPeerThatReadsSlowlyHearsTheLastWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, own := mustIssuer(t, "ca").mustIssue(t, shop)
+		ours, theirs := net.Pipe()
+		c := &Conn{line: &line{Conn: ours}}
+		c.tls = tls.Server(c.line, &tls.Config{Certificates: []tls.Certificate{own}, SessionTicketsDisabled: true})
+		over := make(chan error, 1)
+		go func() {
+			_, _ = io.WriteString(c, "all")
+			over <- c.CloseWrite()
+		}()
+		peer := tls.Client(theirs, insecure(shop))
+		if _, err := io.ReadFull(peer, make([]byte, 3)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n, err := peer.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("%d, %v", n, err)
+		}
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		begin := time.Now()
+		c.Close() // its last word is said already
+		if time.Since(begin) > 0 {
+			t.Error("close waits")
+		}
+		theirs.Close()
+	})
+}
+
+func TestCloseDoesNotWaitForAPeerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, own := mustIssuer(t, "ca").mustIssue(t, shop)
+		ours, theirs := net.Pipe()
+		c := &Conn{line: &line{Conn: ours}}
+		c.tls = tls.Server(c.line, &tls.Config{Certificates: []tls.Certificate{own}, SessionTicketsDisabled: true})
+		done := make(chan error, 1)
+		go func() { done <- tls.Client(theirs, insecure(shop)).Handshake() }()
+		if err := errors.Join(c.tls.Handshake(), <-done); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		c.Close()
+		if took := time.Since(begin); took != lastWord {
+			t.Errorf("close took %v", took)
+		}
+		theirs.Close()
+	})
 }
 
 func TestAReadThatWasPokedGoesOn(t *testing.T) {

@@ -51,6 +51,15 @@ func kept(offered []string) (known []string) {
 	return known
 }
 
+// beyond are extensions of a hello that change what follows, and that crypto/tls does not know or does not let us answer. A certificate after the
+// handshake (RFC 8446 section 4.2.6) is not among them: curl always offers it, and hardly an original asks.
+var beyond = map[uint16]string{
+	1:  "small records",    // RFC 6066 section 4
+	19: "a raw public key", // RFC 7250, of the client
+	20: "a raw public key", // of the server
+	42: "early data",       // RFC 8446 section 4.2.10; it has a ticket of the original's
+}
+
 // A hello is what a client asks for, as far as the original is asked for it.
 type hello struct {
 	name      string
@@ -92,6 +101,11 @@ func heed(chi *tls.ClientHelloInfo) (hello, error) {
 	if len(h.ciphers) == 0 {
 		h.min = max(h.min, tls.VersionTLS13)
 	}
+	for _, extension := range chi.Extensions {
+		if what, ok := beyond[extension]; ok {
+			return h, fmt.Errorf("the client asks for %s", what)
+		}
+	}
 	switch {
 	case len(chi.SupportedProtos) > 0 && len(h.protocols) == 0:
 		return h, fmt.Errorf("the client asks for %s", strings.Join(chi.SupportedProtos, ", "))
@@ -99,6 +113,8 @@ func heed(chi *tls.ClientHelloInfo) (hello, error) {
 		return h, fmt.Errorf("the client asks for versions or ciphers that we do not know")
 	case slices.Contains(chi.CipherSuites, fallback):
 		return h, fmt.Errorf("the client tries an older version")
+	case h.max == tls.VersionTLS13 && len(chi.SignatureSchemes) == 0:
+		return h, fmt.Errorf("the client has no use for a certificate")
 	case h.max == tls.VersionTLS13 && !slices.ContainsFunc(chi.SupportedCurves, func(c tls.CurveID) bool { return slices.Contains(curves, c) }):
 		return h, fmt.Errorf("the client asks for curves that we do not know")
 	}

@@ -150,3 +150,36 @@ func TestNginxSeesTheCertificateThatItAsksFor(t *testing.T) {
 		}
 	}
 }
+
+// TestHellosThatWeCannotAnswerPassWhole has openssl ask for what crypto/tls does not know.
+func TestHellosThatWeCannotAnswerPassWhole(t *testing.T) {
+	pair, nginx := mustNginx(t, mustIssuer(t, "ca"), "ssl_early_data on;")
+	a := mustAgent(t, New(Config{Own: pair}), dialer(nginx))
+	dir := t.TempDir()
+	session, early := filepath.Join(dir, "session"), filepath.Join(dir, "early")
+	if err := os.WriteFile(early, []byte("GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A ticket of the original's, from before the session.
+	if said := run(t, "sh", "-c", "(cat "+early+"; sleep 0.2) | openssl s_client -ign_eof -connect "+nginx+" -sess_out "+session); !strings.Contains(said, "HTTP/1.1 200") {
+		t.Fatal(said)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		why  string
+	}{
+		"early data":    {[]string{"-sess_in", session, "-early_data", early, "-ign_eof"}, "early data"},
+		"small records": {[]string{"-tls1_2", "-maxfraglen", "1024"}, "small records"},
+		"X448":          {[]string{"-tls1_3", "-groups", "X448"}, "curves"},
+		"CAMELLIA":      {[]string{"-tls1_2", "-cipher", "ECDHE-RSA-CAMELLIA128-SHA256"}, "ciphers"},
+		"fallback":      {[]string{"-fallback_scsv", "-no_tls1_3"}, "older version"},
+	} {
+		said := run(t, "openssl", append([]string{"s_client", "-connect", a.Addr().String()}, c.args...)...)
+		if r := a.result(t); r.Kind != Raw || !strings.Contains(r.Why.Error(), c.why) {
+			t.Errorf("%s: kind %d, because %v", name, r.Kind, r.Why)
+		}
+		if name == "early data" && (!strings.Contains(said, "Early data was accepted") || !strings.Contains(said, "HTTP/1.1 200")) {
+			t.Errorf("%s:\n%s", name, said)
+		}
+	}
+}

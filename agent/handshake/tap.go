@@ -113,6 +113,10 @@ func (l *line) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// SetWriteDeadline is called by crypto/tls alone, which gives its last word five seconds: a slow peer would take what it read for a part of the whole.
+// Deadlines of ours go past it: see Conn.
+func (l *line) SetWriteDeadline(time.Time) error { return nil }
+
 // CloseWrite ends our direction.
 func (l *line) CloseWrite() error {
 	if half, ok := l.Conn.(interface{ CloseWrite() error }); ok {
