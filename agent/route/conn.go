@@ -146,6 +146,7 @@ func (c *conn) take(ctx context.Context) error {
 			n, ok := c.body.feed(rest)
 			c.ready += n
 			if !ok {
+				c.keepWhole()
 				return c.giveRaw(ctx)
 			}
 		} else {
@@ -163,6 +164,7 @@ func (c *conn) take(ctx context.Context) error {
 					return err
 				}
 			default:
+				c.keepWhole()
 				return c.giveRaw(ctx)
 			}
 		}
@@ -176,6 +178,16 @@ func (c *conn) take(ctx context.Context) error {
 		return err
 	}
 	return c.haulBody()
+}
+
+// keepWhole leaves what is ready with what is in doubt behind it, if both are the original's: they go on in one piece, as they
+// came. There are servers who read them otherwise in two (Node answers a malformed request before the one that it came with).
+func (c *conn) keepWhole() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.turn; c.base == nil && p == c.original && p.ready && !p.gone && p.asked.n < maxPipelined {
+		c.ready = 0
+	}
 }
 
 // detour leaves the way of HTTP when the connection has become raw or ends.
