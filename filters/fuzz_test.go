@@ -2,6 +2,7 @@ package filters_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"regexp"
@@ -241,7 +242,8 @@ func FuzzOverlapIsSeenWhereOneLineMatchesBoth(f *testing.F) {
 		f.Add(expr, `^/`, byte(i), uint64(i))
 	}
 	f.Fuzz(func(t *testing.T, one, two string, shape byte, seed uint64) {
-		parse := []func(string) (*filters.Filter, error){filters.Header, filters.Path, filters.Method}[shape%3]
+		inBody := func(expr string) (*filters.Filter, error) { return filters.Body("$.a: " + expr) }
+		parse := []func(string) (*filters.Filter, error){filters.Header, filters.Path, filters.Method, inBody}[shape%4]
 		a, err := parse(one)
 		if err != nil {
 			return
@@ -250,7 +252,7 @@ func FuzzOverlapIsSeenWhereOneLineMatchesBoth(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if shape&4 != 0 {
+		if shape&8 != 0 {
 			b = filters.Not(b)
 		}
 		if filters.Overlap(a, b) != filters.Overlap(b, a) {
@@ -262,11 +264,14 @@ func FuzzOverlapIsSeenWhereOneLineMatchesBoth(f *testing.F) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		for _, text := range append(say(one, rnd, 16), say(two, rnd, 16)...) {
 			r, ok := lineRequest(text)
-			switch shape % 3 {
+			switch shape % 4 {
 			case 1:
 				r, ok = request("GET "+text), targetOK.MatchString(text)
 			case 2:
 				r, ok = request(text+" /"), tokenOnly.MatchString(text)
+			case 3:
+				content, err := json.Marshal(map[string]string{"a": text})
+				r, ok = withBody(string(content)), err == nil
 			}
 			if ok && a.Matches(r) && b.Matches(r) {
 				t.Fatalf("%s and %s both choose %q", a, b, text)
