@@ -166,6 +166,9 @@ func (a *adapter) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	a.spare = nil
 	a.mu.Unlock()
 	if s == nil {
+		ctx, cancel := context.WithCancel(ctx) // which net/http lets outlive its request
+		defer cancel()
+		defer context.AfterFunc(a.life, cancel)()
 		var err error
 		if s, err = a.open(ctx); err != nil {
 			return nil, err

@@ -133,6 +133,17 @@ func mustClient(tb testing.TB, speaks Protocol, dial func(context.Context, strin
 	return &http.Client{Transport: t, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
+// mustClientConn speaks HTTP/2 on one stream.
+func mustClientConn(tb testing.TB, stream Stream) *http.ClientConn {
+	tb.Helper()
+	t := &http.Transport{Protocols: protocols(HTTP2), DialContext: func(context.Context, string, string) (net.Conn, error) { return stream, nil }}
+	c, err := t.NewClientConn(tb.Context(), "http", "local:80")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
 func mustRequest(tb testing.TB, method, url string, body io.Reader) *http.Request {
 	tb.Helper()
 	r, err := http.NewRequestWithContext(tb.Context(), method, url, body)
