@@ -11,7 +11,7 @@ type Request struct {
 	Path   []byte // the request target as sent, with its query, without blanks and control bytes
 	Fields []Field
 
-	// Body is the whole content, without transfer coding, once BodyKnown is set. A request that has none has an empty one.
+	// Body is the whole content, without transfer and content codings, once BodyKnown is set. A request that has none has an empty one.
 	Body      []byte
 	BodyKnown bool
 }
