@@ -130,6 +130,12 @@ func TestABodyFilterChooses(t *testing.T) {
 		{`$.items[?(@.price < 9)].sku: b-2`, false},
 		{`$.items[?@.price<9].sku: c-3`, true},
 		{`$.items[?@.price >= 12.99].sku: b-2`, true},
+		{`$.items[?@.price <= 8.95].sku: a-1`, true},
+		{`$.items[?@.price <= 8.95].sku: c-3`, false},
+		{`$.items[?@.n < 99].sku: c-3`, false}, // nothing is not less
+		{`$.items[?@.sku < 99]: .*`, false},    // nor is a string than a number
+		{`$.items[0][?@ == 8.95]: 8.95`, true},
+		{`$.items[ 0 : 1 : 1 ].sku: a-1`, true},
 		{`$.items[?9 > @.price].sku: b-2`, false},
 		{`$.items[?9 > @.price].sku: a-1`, true},
 		{`$.items[?@.n == 2].sku: b-2`, true},
@@ -200,6 +206,14 @@ func TestOnlyOneJSONTextIsLookedAt(t *testing.T) {
 		}
 		if got := filters.Not(f).Matches(withBody(row.body)); got == row.want {
 			t.Errorf("not, %.60q: %v", row.body, got)
+		}
+	}
+}
+
+func TestABodyMayBeAnyValue(t *testing.T) {
+	for body, expr := range map[string]string{`42`: `$: 42`, ` -1.5e3 `: `$: -1\.5e3`, `true`: `$: true`, "null\n": `$: null`, `"me"`: `$: me`, `[]`: `$: \[\]`, `{ }`: `$: \{\}`, `[1,2]`: `$[1]: 2`, `[[],3]`: `$[1]: 3`} {
+		if !mustBody(t, expr).Matches(withBody(body)) {
+			t.Errorf("%s does not match %s", expr, body)
 		}
 	}
 }
