@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/magpie-k8s/magpie/filters"
 )
 
 // starved is how long a fuzzed connection may take: it is fuzzed when the machine has nothing else to do.
@@ -178,6 +180,67 @@ func FuzzStolen(f *testing.F) {
 			t.Fatalf("the original heard %q, want of %q: %q", original, say, theirs)
 		}
 	})
+}
+
+// FuzzHeld says anything to a port where what says a word in its body is a session's. Whatever the session hears is whole requests
+// that net/http reads, and whose bodies, as net/http reads them, say it.
+func FuzzHeld(f *testing.F) {
+	for i, o := range corpus(f) {
+		if say := o.says(); len(say) < longSeed && strings.Contains(say, "POST") {
+			f.Add([]byte(say), uint64(i)*0x9e3779b97f4a7c15)
+		}
+	}
+	for i, say := range []string{
+		post("", mineInside), chunked("", mineInside), chunked("", mineInside[:9], mineInside[9:]), post("", othersInside), chunked("Expect: 100-continue\r\n", mineInside),
+		post("Content-Encoding: gzip\r\n", mineInside), get,
+	} {
+		f.Add([]byte(say+post("", mineInside)), uint64(i)*0x9e3779b97f4a7c15)
+		f.Add([]byte(chunked("", othersInside)+say), uint64(0))
+	}
+	wanted := &Claim{Session: "me", Filter: mustBody(f, "$.user.id: me")}
+	f.Fuzz(func(t *testing.T, say []byte, torn uint64) {
+		if bytes.Contains(bytes.ToLower(say), []byte("content-encoding")) {
+			return // net/http does not inflate
+		}
+		c := mustFuzzed(t, wanted)
+		defer c.close()
+		var session []byte
+		var all sync.WaitGroup
+		all.Go(func() { answerAll(c.original) })
+		all.Go(func() { session = answerAll(c.session) })
+		all.Go(func() { tear(c.client, say, torn) })
+		_, err := io.Copy(io.Discard, c.client)
+		c.served.Wait()
+		all.Wait()
+		if os.IsTimeout(err) {
+			t.Fatalf("hangs at %q", say)
+		}
+		checkHeld(t, bufio.NewReaderSize(bytes.NewReader(session), maxHead), wanted.Filter, say)
+	})
+}
+
+// checkHeld reads the requests that a session heard.
+func checkHeld(t *testing.T, r *bufio.Reader, wanted *filters.Filter, say []byte) {
+	t.Helper()
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return
+		}
+		req, err := http.ReadRequest(r)
+		if excused(err) {
+			return
+		}
+		var body []byte
+		if err == nil {
+			body, err = io.ReadAll(req.Body)
+		}
+		if excused(err) {
+			return
+		}
+		if err != nil || !wanted.Matches(&filters.Request{Body: body, BodyKnown: true}) {
+			t.Fatalf("the session heard a request with the body %q, %v, of %q", body, err, say)
+		}
+	}
 }
 
 // divide returns what of b is for the session, up to the first byte that is in doubt, and what is for the original. It reports

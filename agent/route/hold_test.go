@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -328,6 +329,34 @@ func TestHeldRequestLeavesWithItsClient(t *testing.T) {
 	for end := time.Now().Add(patience); s.proxy.Connections() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("is served on")
+		}
+	}
+}
+
+// What it costs to look at a body: the whole way of a request, beside a session that asks for a header.
+func BenchmarkHeldBody(b *testing.B) {
+	for _, size := range []int{1 << 10, 60 << 10} {
+		body := `{"user":{"id":"you"},"pad":"` + strings.Repeat("x", size) + `"}`
+		say := post("", body)
+		for _, claimed := range []string{"header", "body"} {
+			b.Run(fmt.Sprintf("%s, %d KiB", claimed, size>>10), func(b *testing.B) {
+				s := mustStage(b, mustHTTP(b, func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+					_, _ = io.WriteString(w, "original")
+				}), 0)
+				if claimed == "body" {
+					s.claimBody("me", "127.0.0.1:1")
+				} else {
+					s.claim("me", mine, "127.0.0.1:1")
+				}
+				conn := mustDial(b, s.addr)
+				_ = conn.SetDeadline(time.Time{})
+				r := bufio.NewReader(conn)
+				for b.Loop() {
+					_, _ = io.WriteString(conn, say)
+					readBody(b, r, "POST")
+				}
+			})
 		}
 	}
 }
