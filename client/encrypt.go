@@ -28,13 +28,25 @@ type Encrypted struct {
 	out, back *tube // to the local process, and from it
 	work      sync.WaitGroup
 	shook     atomic.Bool
+	failed    func(error)   // told why they did not
 	delivered chan struct{} // closed when all that the local process said is with the agent
 }
 
-// Encrypt shakes hands with the local process as the client that came: with the name and the protocol that it asked for. The certificate of the process
-// is not verified: it is the developer's own, and nothing but memory and loopback lies between.
+// Encrypt shakes hands with the local process as the client that came: with the name and the protocol that it asked for, see Incoming.Hello. The
+// certificate of the process is not verified: it is the developer's own, and nothing but memory and loopback lies between. Why a process does not shake
+// hands is said once: requests that the original may have instead would not tell.
+func (c *Claim) Encrypt(in Incoming) *Encrypted {
+	name, protocols, _ := in.Hello()
+	return encrypt(in, name, protocols, func(err error) { c.session.sayOnce("note", err.Error()) })
+}
+
+// Encrypt is Claim.Encrypt that says nothing.
 func Encrypt(in Incoming, serverName string, protocols []string) *Encrypted {
-	e := &Encrypted{in: in, protocols: protocols, out: newTube(), back: newTube(), delivered: make(chan struct{})}
+	return encrypt(in, serverName, protocols, func(error) {})
+}
+
+func encrypt(in Incoming, serverName string, protocols []string, failed func(error)) *Encrypted {
+	e := &Encrypted{in: in, protocols: protocols, out: newTube(), back: newTube(), delivered: make(chan struct{}), failed: failed}
 	e.engine = tls.Client(&tubes{e}, &tls.Config{
 		ServerName: serverName, NextProtos: protocols,
 		InsecureSkipVerify: true, //nolint:gosec // see above
@@ -48,7 +60,9 @@ func Encrypt(in Incoming, serverName string, protocols []string) *Encrypted {
 func (e *Encrypted) deliver() {
 	defer close(e.delivered)
 	if err := e.shake(); err != nil {
-		_ = e.in.Stream.Refuse(err)
+		if e.in.Stream.Refuse(err) == nil { // the agent hears it from us, and from nobody before
+			e.failed(err)
+		}
 		e.out.end() // its alert is still to be read
 		return
 	}
@@ -72,24 +86,25 @@ func (e *Encrypted) shake() error {
 		return noTLS(err)
 	}
 	if got := e.engine.ConnectionState().NegotiatedProtocol; len(e.protocols) == 1 && e.protocols[0] == protocolHTTP2 && got != protocolHTTP2 {
-		return &wire.Error{
-			Errno: syscall.EPROTO, Cause: "the local process does not speak HTTP/2 over TLS, which the client asks for",
-			Advice: "--local-protocol h1 if it speaks plain HTTP/1.1",
-		}
+		return unfit("the local process does not speak HTTP/2 over TLS, which the client asks for; --local-protocol h1 if it speaks plain HTTP/1.1")
 	}
 	return nil
 }
 
 func noTLS(err error) error {
+	const hint = "; --local-protocol h1 or h2c if it speaks plain HTTP"
 	var other tls.RecordHeaderError
 	switch {
 	case errors.As(err, &other):
-		return &wire.Error{Errno: syscall.EPROTO, Cause: "the local process does not speak TLS", Advice: "--local-protocol h1 or h2c if it speaks plain HTTP"}
+		return unfit("the local process does not speak TLS" + hint)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return &wire.Error{Errno: syscall.EPROTO, Cause: "the local process closed the connection when TLS began", Advice: "--local-protocol h1 or h2c if it speaks plain HTTP"}
+		return unfit("the local process closed the connection when TLS began" + hint)
 	}
-	return &wire.Error{Errno: syscall.EPROTO, Cause: fmt.Sprintf("TLS with the local process: %v", err)}
+	return unfit(fmt.Sprintf("the local process does not shake hands in TLS: %v", err))
 }
+
+// unfit is what the agent, and whoever gets its 502, reads in one line.
+func unfit(cause string) error { return &wire.Error{Errno: syscall.EPROTO, Cause: cause} }
 
 // fetch brings what the agent sends to the local process. It begins before the handshake is over, so that a client that goes away is seen.
 func (e *Encrypted) fetch() {

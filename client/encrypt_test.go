@@ -160,16 +160,16 @@ func TestALocalProcessWithoutTLSIsNamedToTheAgent(t *testing.T) {
 		}
 	}()
 	old := mustTLS(t, false, func(http.ResponseWriter, *http.Request) {})
-	for _, c := range []struct{ name, at, protocol, cause, hint string }{
+	for _, c := range []struct{ name, at, protocol, cause, hint string }{ // both in one line
 		{"plain HTTP", plain.Listener.Addr().String(), "http/1.1", "the local process does not speak TLS", "--local-protocol h1 or h2c"},
 		{"it hangs up", mute.Addr().String(), "http/1.1", "when TLS began", "--local-protocol h1 or h2c"},
-		{"HTTP/2 is wanted", old.Listener.Addr().String(), "h2", "TLS with the local process: ", ""},
+		{"HTTP/2 is wanted", old.Listener.Addr().String(), "h2", "the local process does not shake hands in TLS: ", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			agent := mustEncrypt(t, c.at, "shop.example", c.protocol)
 			_, err := agent.Read(make([]byte, 1))
 			var told *wire.Error
-			if !errors.As(err, &told) || !errors.Is(err, syscall.EPROTO) || !strings.Contains(told.Cause, c.cause) || !strings.Contains(told.Advice, c.hint) {
+			if !errors.As(err, &told) || !errors.Is(err, syscall.EPROTO) || !strings.Contains(told.Cause, c.cause) || !strings.Contains(told.Cause, c.hint) {
 				t.Errorf("the agent hears %v; want %q and %q", err, c.cause, c.hint)
 			}
 		})
