@@ -12,5 +12,6 @@
 // # What cannot be said
 //
 // HTTP/1 cannot carry gRPC, which gets status 12 (unimplemented). HTTP/2 knows no Upgrade: an upgrade to WebSocket gets 502, any
-// other, which a server may ignore, is left out. CONNECT gets 502.
+// other, which a server may ignore, is left out. CONNECT gets 502. A request target that is no URL, as /100%, gets 400 in HTTP/1 and
+// a reset in HTTP/2, because net/http cannot carry it. Without a Host the local process is called "local".
 package local
