@@ -18,12 +18,22 @@ type answers struct {
 	lose  bool    // nobody has it
 	inner bool    // a header block is under way
 	done  *stream // whose answer ends with the frame, or the block
-	over  []*trip // exchanges whose end is being written
+
+	// What holds once all this was written.
+	ends  []ending
+	acked int // settings of the client
+	over  []*trip
 
 	decoder *hpack.Decoder
 	blind   bool // header blocks cannot be followed any more: nobody learns a status
 	status  int  // in the block under way
 	of      *stream
+}
+
+// An ending is that of a stream, by an answer or by a reset.
+type ending struct {
+	*stream
+	reset bool
 }
 
 func (a *answers) init(r *Relay) {
@@ -67,12 +77,45 @@ func (a *answers) hear() error {
 	}
 	err := a.handOn()
 	a.original.Discard(a.pos)
+	if len(a.ends) > 0 || a.acked > 0 {
+		a.settle()
+	}
+	return err
+}
+
+// settle keeps the books after a write. Had others known before, what they say could have overtaken what was to be written.
+func (a *answers) settle() {
+	a.mu.Lock()
+	for ; a.acked > 0; a.acked-- {
+		a.lockedRaiseAnswers(a.lockedOriginalAcks())
+	}
+	for i, e := range a.ends {
+		if a.streams[e.id] == e.stream {
+			a.lockedSettle(e)
+		}
+		a.ends[i] = ending{}
+	}
+	a.mu.Unlock()
+	a.ends = a.ends[:0]
 	for i, t := range a.over {
 		a.report(t)
 		a.over[i] = nil
 	}
 	a.over = a.over[:0]
-	return err
+}
+
+func (a *answers) lockedSettle(e ending) {
+	if e.trip != nil {
+		a.over = append(a.over, e.trip)
+		e.trip = nil
+	}
+	if e.reset {
+		a.lockedRemove(e.stream)
+		a.lockedOver()
+		return
+	}
+	e.answered = true
+	a.lockedClosed(e.stream)
 }
 
 func (a *answers) handOn() error {
@@ -95,21 +138,9 @@ func (a *answers) carry() {
 	}
 	a.pos += n
 	if a.left == 0 && !a.inner && a.done != nil {
-		a.answered(a.done)
+		a.ends = append(a.ends, ending{stream: a.done})
+		a.done = nil
 	}
-}
-
-// answered is called when the last byte of an answer was handed on, or is about to be.
-func (a *answers) answered(s *stream) {
-	a.done = nil
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if s.trip != nil {
-		a.over = append(a.over, s.trip)
-		s.trip = nil
-	}
-	s.answered = true
-	a.lockedClosed(s)
 }
 
 // frame deals with the frame that starts at pos. It reports true if more of it is needed.
@@ -246,7 +277,7 @@ func (a *answers) control(h header, rest []byte) {
 	defer a.mu.Unlock()
 	switch {
 	case h.kind == http2.FrameSettings && h.has(flagAck):
-		a.lockedRaiseAnswers(a.lockedOriginalAcks())
+		a.acked++
 	case h.kind == http2.FrameSettings:
 		a.lockedOriginalSays(payload)
 	case h.kind == http2.FrameGoAway && h.length >= 8:
@@ -254,12 +285,7 @@ func (a *answers) control(h header, rest []byte) {
 	case h.length != 4:
 	case h.kind == http2.FrameRSTStream:
 		if s := a.lockedRename(h); s != nil {
-			if s.trip != nil {
-				a.over = append(a.over, s.trip)
-				s.trip = nil
-			}
-			a.lockedRemove(s)
-			a.lockedOver()
+			a.ends = append(a.ends, ending{s, true})
 		}
 	case h.kind == http2.FrameWindowUpdate && h.stream == 0:
 		more := a.up.lockedOpened(int64(word(payload)))
