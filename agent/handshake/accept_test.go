@@ -328,3 +328,88 @@ func rsaPair(tb testing.TB, ca *issuer) Pair {
 	chain, private := ca.issue(tb, key, nil, shop)
 	return Pair{Text{PEM: chain}, Text{PEM: private}}
 }
+
+func TestAnAgentThatStopsWaitsForNobody(t *testing.T) {
+	pair, _ := mustIssuer(t, "ca").mustIssue(t, shop)
+	for name, say := range map[string][]byte{"silent": nil, "in the middle of its hello": helloOf(insecure(shop))[:50], "shaking hands": helloOf(insecure(shop))} {
+		t.Run(name, func(t *testing.T) {
+			l := mustListen(t)
+			defer l.Close()
+			client, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if _, err := client.Write(say); err != nil {
+				t.Fatal(err)
+			}
+			ours, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			silent := mustListen(t)
+			reached := make(chan net.Conn, 1)
+			mustServe(t, silent, func(c net.Conn) { reached <- c })
+			ctx, stop := context.WithCancel(t.Context())
+			result := make(chan error, 1)
+			go func() {
+				_, err := New(Config{Own: pair}).Accept(ctx, ours, (&original{Listener: silent}).dial)
+				result <- err
+			}()
+			if name == "shaking hands" {
+				original := <-reached
+				defer original.Close()
+				if _, err := original.Read(make([]byte, 1)); err != nil { // our hello
+					t.Fatal(err)
+				}
+				defer func() {
+					if _, err := io.Copy(io.Discard, original); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+						t.Errorf("the original reads %v", err)
+					}
+				}()
+			}
+			stop()
+			if err := <-result; !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			if _, err := client.Read(make([]byte, 1)); err == nil {
+				t.Error("the client is not let go")
+			}
+		})
+	}
+}
+
+func TestAnOriginalThatNobodyDialsIsLetGo(t *testing.T) {
+	pair, own := mustIssuer(t, "ca").mustIssue(t, shop)
+	l := mustListen(t)
+	defer l.Close()
+	ended := make(chan end, 1)
+	server := mustListen(t)
+	mustServe(t, server, func(raw net.Conn) {
+		e := &ending{TCPConn: raw.(*net.TCPConn)}
+		defer e.TCPConn.Close()
+		ended <- see(tls.Server(e, &tls.Config{Certificates: []tls.Certificate{own}}), e)
+	})
+	go func() { // a client whose requests are all stolen
+		if c, err := tls.Dial("tcp", l.Addr().String(), insecure(shop)); err == nil {
+			_, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}()
+	client, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Config{Own: pair}).Accept(t.Context(), client, (&original{Listener: server}).dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Client.Close()
+	r.Close()
+	if got := <-ended; !got.worded {
+		t.Errorf("the original sees %+v", got)
+	}
+	if err := r.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+}
