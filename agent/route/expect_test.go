@@ -123,3 +123,23 @@ func TestHeldRequestThatASessionCannotAnswerIsLost(t *testing.T) {
 	s.claimBody("me", "127.0.0.1:1")
 	play(t, mustDial(t, s.addr), step{head, goOn}, step{mineInside, original})
 }
+
+// It turns out too late that the body is too long: somebody else answers then, and the client has been told once.
+func TestToldToGoOnWithTooLongABody(t *testing.T) {
+	say := strings.Replace(chunked("", strings.Repeat(" ", maxHeld), mineInside), "Transfer", "Expect: 100-continue\r\nTransfer", 1)
+	end := strings.Index(say, "\r\n\r\n") + 4
+	s := mustStage(t, mustListen(t, scripted(t, step{say, goOn + original})), 0)
+	s.claimBody("me", mustListen(t, nobody(t)))
+	play(t, mustDial(t, s.addr), step{say[:end], goOn}, step{say[end:], original})
+}
+
+// Beside a session that has what no filter wants, it is that one who must not tell again.
+func TestToldToGoOnBesideAWholeClaim(t *testing.T) {
+	says := []string{post("Expect: 100-continue\r\n", othersInside), post("Expect: 100-continue\r\n", mineInside)}
+	s := mustStage(t, mustListen(t, scripted(t)), 0)
+	s.claim("whole", "", mustListen(t, scripted(t, step{says[0], goOn + original})))
+	s.claimBody("me", mustListen(t, scripted(t, step{says[1], goOn + local})))
+	conn := mustDial(t, s.addr)
+	play(t, conn, step{strings.TrimSuffix(says[0], othersInside), goOn}, step{othersInside, original},
+		step{strings.TrimSuffix(says[1], mineInside), goOn}, step{mineInside, local})
+}

@@ -36,6 +36,7 @@ func (c *conn) weigh(ctx context.Context) (*claim, error) {
 		body, known = c.content(b[:n])
 	}
 	e, _ := c.choose(b, body, known)
+	c.match.Body = nil // an idle connection keeps nothing
 	return e, nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/magpie-k8s/magpie/filters"
 )
 
 // mineOf returns steps whose requests match.
@@ -385,6 +387,39 @@ func TestRequestAsLongAsTheBufferEndsNothing(t *testing.T) {
 				}
 			}))
 			play(t, mustDial(t, s.addr), step{long, local}, step{getMine, local})
+		})
+	}
+}
+
+func TestVisitSaysWhatWillBeSpoken(t *testing.T) {
+	visits := make(chan Visit, 1)
+	claim := func(addr string, f *filters.Filter) *Claim {
+		return &Claim{Session: "me", Filter: f, Open: func(ctx context.Context, v Visit) (Stream, error) {
+			visits <- v
+			return dialLocal(addr)(ctx, v)
+		}}
+	}
+	for name, c := range map[string]struct {
+		filter *filters.Filter
+		beside bool // another session asks for something
+		want   Protocol
+	}{
+		"request":                      {mustFilter(t, mine), false, HTTP1},
+		"whole connection":             {nil, false, Raw},
+		"whole connection, beside one": {nil, true, Raw},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mustStage(t, mustListen(t, scripted(t)), 0)
+			if c.beside {
+				s.claim("you", "X-User: you", mustListen(t, nobody(t)))
+			}
+			s.port.Add(claim(mustListen(t, scripted(t, step{getMine, local})), c.filter))
+			conn := mustDial(t, s.addr)
+			play(t, conn, step{getMine, local})
+			v := <-visits
+			if v.Protocol != c.want || v.Client.String() != conn.LocalAddr().String() || v.Local.String() != s.addr {
+				t.Errorf("%+v", v)
+			}
 		})
 	}
 }
