@@ -126,6 +126,17 @@ func (c *channel) saw(ctx context.Context, method string, trailer metadata.MD, e
 	}
 }
 
+// forgive forgets n calls that went astray, as they had to.
+func (c *channel) forgive(tb testing.TB, n int) {
+	tb.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.astray) != n {
+		tb.Errorf("%d calls went astray, not %d: %q", len(c.astray), n, c.astray)
+	}
+	c.astray = nil
+}
+
 // mustHaveHeard fails unless both have answered as many calls at least.
 func (c *channel) mustHaveHeard(tb testing.TB, least int) {
 	tb.Helper()
