@@ -206,17 +206,33 @@ func (c *conn) greets(p *party) bool {
 }
 
 // chooseFrames asks the claims in their order, as choose does.
-func (c *conn) chooseFrames(r *filters.Request) h2.Local {
+func (c *conn) chooseFrames(r *filters.Request, final bool) (whom h2.Local, undecided bool) {
 	const kubelet = "kube-probe/"
+	var coding []byte
 	for _, f := range r.Fields {
-		if string(f.Name) == "user-agent" && strings.HasPrefix(strings.ToLower(string(f.Value)), kubelet) {
-			return nil
+		switch string(f.Name) {
+		case "user-agent":
+			if strings.HasPrefix(strings.ToLower(string(f.Value)), kubelet) {
+				return nil, false
+			}
+		case "content-encoding":
+			coding = f.Value
 		}
 	}
-	if e := c.port.now().first(r); e != nil {
-		return framedClaim{c, e}
+	if r.BodyKnown && len(r.Body) > 0 {
+		if r.Body, r.BodyKnown = inflate(r.Body, coding); !r.BodyKnown {
+			r.Body, final = nil, true
+		}
 	}
-	return nil
+	claims := c.port.now()
+	e, undecided := claims.judge(r)
+	if undecided && final {
+		e, undecided = claims.first(r), false // what cannot be known chooses nobody
+	}
+	if e == nil {
+		return nil, undecided
+	}
+	return framedClaim{c, e}, false
 }
 
 func (c *conn) observeFrames(e h2.Exchange) {

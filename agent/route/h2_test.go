@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/magpie-k8s/magpie/agent/route/h2"
+	"github.com/magpie-k8s/magpie/filters"
 )
 
 // mustHTTP2 serves handler with net/http, which speaks both HTTP/1 and, to who begins with its preface, HTTP/2.
@@ -318,5 +319,65 @@ func TestFramesWithoutAnOriginalAreServedBySessionsAlone(t *testing.T) {
 	r, _ := http.NewRequest("GET", "http://shop/", nil)
 	if _, err := client.Do(r); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v, want a reset", err)
+	}
+}
+
+// mustBodyStage claims what has a body with `"user": "me"` for a local process.
+func mustBodyStage(t *testing.T, original http.HandlerFunc) *stage {
+	t.Helper()
+	s := mustStage(t, mustHTTP2(t, original), 0)
+	filter, err := filters.Body(`$.user: me`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.port.Add(&Claim{Session: "me", Filter: filter, Open: dialLocal(mustHTTP2(t, naming("local")))})
+	return s
+}
+
+func TestFramesAreHeldForAFilterThatSeesTheirBodies(t *testing.T) {
+	client := mustClient(t, mustBodyStage(t, naming("original")).addr)
+	yours, mine := `{"user": "you"}`, `{"user": "me"}`
+	large := `{"user": "me", "rest": "` + strings.Repeat("x", 70_000) + `"}`
+	for range 3 {
+		for body, name := range map[string]string{"": "original", yours: "original", mine: "local", large: "original", "user: me": "original"} {
+			if got, want := mustAsk(t, client, "POST", "/", "", body), name+" POST /  "+body; got != want {
+				t.Fatalf("got %.80q (%d bytes), want %.80q (%d bytes)", got, len(got), want, len(want))
+			}
+		}
+	}
+}
+
+func TestFramesAreNotHeldForLongNorAreOthers(t *testing.T) {
+	came := make(chan struct{})
+	client := mustClient(t, mustBodyStage(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(came)
+		}
+		naming("original")(w, r)
+	}).addr)
+	body, rest := io.Pipe()
+	answer := make(chan string, 1)
+	go func() {
+		r, _ := http.NewRequest("POST", "http://shop/slow", body)
+		response, err := client.Do(r)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		got, _ := io.ReadAll(response.Body)
+		answer <- string(got)
+	}()
+	_, _ = io.WriteString(rest, `{"user":`)
+	for range 3 { // with a higher number, and before it
+		if got, want := mustAsk(t, client, "GET", "/", "", ""), "original GET /  "; got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	<-came // without the rest
+	_, _ = io.WriteString(rest, ` "me"}`)
+	_ = rest.Close()
+	if got, want := <-answer, `original POST /slow  {"user": "me"}`; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

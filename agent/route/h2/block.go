@@ -114,7 +114,9 @@ func (h header) fragment(payload []byte) (fragment, priority []byte, ok bool) {
 }
 
 // request returns the fields as filters see them; nil if no server could make a request of them.
-func (k *blocks) request() *filters.Request {
+func (k *blocks) request() *filters.Request { return k.requestOf(k.fields) }
+
+func (k *blocks) requestOf(fields []hpack.HeaderField) *filters.Request {
 	m := &k.match
 	if cap(k.bytes) > keptMemory {
 		k.bytes = nil
@@ -124,8 +126,8 @@ func (k *blocks) request() *filters.Request {
 	var authority []byte
 	regular := false
 	var cookies []byte
-	for i := range k.fields {
-		f := &k.fields[i]
+	for i := range fields {
+		f := &fields[i]
 		if !f.IsPseudo() {
 			if !isName(f.Name) || !isValue(f.Value) {
 				return nil

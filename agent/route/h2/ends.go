@@ -24,6 +24,7 @@ type ends struct {
 	serving  bool // the client's side is read by us
 	leaving  leaving
 	said     uint32 // the last stream that the client was told will be served
+	takes    uint32 // the last that the original serves, by its number
 	cause    error  // of the original's end, if it was no proper one
 	silent   bool   // the client says no more
 	deaf     bool   // and is not listened to, for we have ended the connection
@@ -210,7 +211,7 @@ func (a *answers) lockedGoAway(payload []byte) {
 		last = max(last, min(at, a.last))
 		binary.BigEndian.PutUint32(payload, last)
 	}
-	a.said = min(a.said, last)
+	a.said, a.takes = min(a.said, last), min(a.takes, at)
 }
 
 // lockedOver looks whether the connection is at an end. Servers drop a client that has said its last word, with all that it still

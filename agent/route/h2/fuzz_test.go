@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,6 +149,9 @@ func FuzzRelay(f *testing.F) {
 	f.Add(client, original, local, uint8(0), false)
 	f.Add(bytes.ReplaceAll(client, []byte("mine"), []byte("your")), original, local, uint8(7), false)
 	f.Add(client, original, "", uint8(1), true)
+	f.Add(bytes.ReplaceAll(client, []byte("mine"), []byte("your")), original, local, uint8(2), false)
+	f.Add(weighed(), original, local, uint8(2), false)
+	f.Add(weighed(), original, local, uint8(3), true)
 	f.Add(client[:len(client)/2], original[:len(original)/2], local[:len(local)/2], uint8(9), false)
 	f.Fuzz(func(t *testing.T, client, original []byte, local string, step uint8, refuses bool) {
 		if len(client)+len(original)+len(local) > 1<<20 {
@@ -165,15 +169,19 @@ func relayOnce(t *testing.T, client, original []byte, local string, step int, re
 	if refuses {
 		whom.refuse = errReset
 	}
-	var chosen bool
+	var chosen atomic.Bool
 	clientNear, clientFar := newWire(step)
 	originalNear, originalFar := newWire(step)
-	r := New(Config{Choose: func(r *filters.Request) Local {
-		if !mine(r) {
-			return nil
+	r := New(Config{Choose: func(r *filters.Request, final bool) (Local, bool) {
+		switch {
+		case bytes.Contains(r.Path, []byte("weigh")) && !final && !r.BodyKnown:
+			chosen.Store(true)
+			return nil, true
+		case !mine(r) && !bytes.Contains(r.Body, []byte("mine")):
+			return nil, false
 		}
-		chosen = true
-		return whom
+		chosen.Store(true)
+		return whom, false
 	}}, clientNear, originalNear)
 	timer := time.AfterFunc(patience, func() {
 		b := make([]byte, 1<<20)
@@ -207,7 +215,7 @@ func relayOnce(t *testing.T, client, original []byte, local string, step int, re
 		parts.Wait()
 		return
 	}
-	if chosen {
+	if chosen.Load() {
 		return
 	}
 	if want := append([]byte(Preface), client...); !bytes.Equal(unset(want[len(Preface):]), unset(heardByOriginal[min(len(Preface), len(heardByOriginal)):])) {
@@ -237,6 +245,23 @@ func unset(b []byte) []byte {
 		rest = rest[n:]
 	}
 	return out
+}
+
+// weighed is what a client says whose requests are judged by their bodies.
+func weighed() []byte {
+	var c, code bytes.Buffer
+	framer, encoder := http2.NewFramer(&c, nil), hpack.NewEncoder(&code)
+	for i, body := range []string{"mine", "your", "", "mine"} {
+		id := uint32(2*i + 1)
+		code.Reset()
+		for _, f := range []hpack.HeaderField{{Name: ":method", Value: "PUT"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/weigh"}} {
+			_ = encoder.WriteField(f)
+		}
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: code.Bytes(), EndHeaders: true})
+		_ = framer.WriteDataPadded(id, i != 3, []byte(body), make([]byte, i))
+		_ = framer.WriteWindowUpdate(id, 9)
+	}
+	return c.Bytes()
 }
 
 // conversation returns what a client, an original and a local process may say to each other.

@@ -56,11 +56,14 @@ func code(err error) http2.ErrCode {
 // assign gives a new request to whom it belongs. One that comes too late for the original is not stolen: the client repeats it elsewhere.
 func (q *requests) assign(h header, frames []byte, late bool) {
 	var whom Local
+	undecided := false
 	if r := q.request(); r != nil && !late {
-		whom = q.config.Choose(r)
+		end := h.has(flagEndStream)
+		r.BodyKnown = end
+		whom, undecided = q.config.Choose(r, !end && tooLong(q.fields))
 		defer q.retire()
 	}
-	if whom == nil {
+	if whom == nil && !undecided {
 		q.passHead(nil, h, frames)
 		return
 	}
@@ -69,8 +72,15 @@ func (q *requests) assign(h header, frames []byte, late bool) {
 	defer q.mu.Unlock()
 	q.lockedRewrite()
 	s := q.lockedAdd(h.stream)
+	s.theft = newTheft(whom, slices.Clone(q.fields))
+	q.lockedTake(s, h.has(flagEndStream))
+	if undecided {
+		q.lockedTrip(s, "")
+		q.lockedHold(s)
+		return
+	}
 	q.lockedTrip(s, whom.Session())
-	q.lockedSteal(s, whom, slices.Clone(q.fields), h.has(flagEndStream))
+	q.lockedSend(s)
 }
 
 // lockedTrip notes the request if somebody observes.

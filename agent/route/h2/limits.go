@@ -27,7 +27,7 @@ const (
 	localWindow = 1 << 20
 	// grantFrom is from how many bytes on a connection's window is given back. It is well below the smallest window.
 	grantFrom = 16 << 10
-	// maxKept is how much of a request is kept for asking somebody else.
+	// maxKept is how much of a request is kept for asking somebody else, or for a filter to look at.
 	maxKept = 64 << 10
 	// maxWaiting is what may wait to be written to a peer who does not read, before those who talk to it wait too.
 	maxWaiting = 1 << 20
@@ -44,6 +44,8 @@ const (
 	// batch is about how much is written in one piece.
 	batch = 64 << 10
 
+	// heldFor is how long after its head a body may take to come that a filter has to see, as in HTTP/1.
+	heldFor = time.Second
 	// windingUp is how long a client may stay silent after the original has ended the connection, as in HTTP/1.
 	windingUp = 60 * time.Second
 	// lingering is how long a client whose connection we end may go on sending, so that a reset does not overtake the last frames.

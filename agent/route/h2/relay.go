@@ -43,8 +43,9 @@ type Exchange struct {
 
 // Config is what a Relay needs to know.
 type Config struct {
-	// Choose returns whom a request belongs to; nil means that it passes.
-	Choose func(*filters.Request) Local
+	// Choose returns whom a request belongs to; nil means that it passes. It reports true if that depends on the body. Then it is
+	// asked again, with the body or with final set: the body will not be known.
+	Choose func(r *filters.Request, final bool) (whom Local, undecided bool)
 
 	Retired  func() bool // the port was given up: the connection is to end between requests
 	Observed func() bool // somebody listens to Observe
@@ -77,7 +78,7 @@ func New(config Config, client, original Conn) *Relay {
 	r.answers.init(r)
 	r.books.init()
 	r.over = make(chan struct{})
-	r.said = maxWindow
+	r.said, r.takes = maxWindow, maxWindow
 	r.change.L = &r.mu
 	return r
 }

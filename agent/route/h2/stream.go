@@ -130,6 +130,7 @@ func (r *Relay) lockedAsked(s *stream) {
 	if s.theft != nil {
 		s.theft.up.end = true
 		r.lockedReady(s)
+		r.lockedWeigh(s)
 	}
 	r.lockedClosed(s)
 }

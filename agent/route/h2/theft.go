@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -31,6 +32,10 @@ type theft struct {
 	reused  bool  // on a connection that had served before
 	granted int64 // how much more the client may send than at first
 	opened  int64 // window updates for the answer that the local process was not told of
+	raised  int64 // all of them
+
+	held *time.Timer // it is not known yet whose it is
+	paid int         // what the client has sent for it until then
 
 	up, down pipe
 }
@@ -64,17 +69,21 @@ func (p *pipe) forget() {
 	}
 }
 
-// lockedSteal gives a new stream to a session.
-func (r *Relay) lockedSteal(s *stream, whom Local, fields []hpack.HeaderField, end bool) {
+func newTheft(whom Local, fields []hpack.HeaderField) *theft {
 	t := &theft{whom: whom, fields: fields, whole: true, method: value(fields, ":method")}
 	if kind := value(fields, "content-type"); strings.HasPrefix(kind, "application/grpc") {
 		t.grpc = kind
 	}
+	return t
+}
+
+// lockedTake takes a new stream from the original.
+func (r *Relay) lockedTake(s *stream, end bool) {
+	t := s.theft
 	t.up.credit, t.down.sink = r.asked.window, r.answered.window
-	s.theft, s.at = t, 0
+	s.at = 0
 	s.asked, t.up.end, t.alone = end, end, end
 	r.stolen++
-	r.lockedSend(s)
 }
 
 // lockedSend finds a connection to the session for s.
@@ -110,9 +119,13 @@ func (q *requests) lockedSteals(s *stream, h header, rest []byte) (more bool, er
 		}
 		lead, pad = headerLen+1, int(rest[headerLen])
 	}
-	q.lockedStolen(h.length)
-	q.left, q.to, q.lead, q.pad = headerLen+h.length, s, lead, pad
 	t := s.theft
+	if t.held != nil {
+		t.paid += h.length
+	} else {
+		q.lockedStolen(h.length)
+	}
+	q.left, q.to, q.lead, q.pad = headerLen+h.length, s, lead, pad
 	if t.up.credit -= int64(h.length); t.up.credit < 0 {
 		q.lockedBreak(s, http2.ErrCodeFlowControl)
 		return false, nil
@@ -136,6 +149,10 @@ func (q *requests) stolenData(s *stream, part []byte) {
 		return
 	case t == nil: // It was lost to the original meanwhile.
 		q.lockedPassData(s, part, false)
+		return
+	case t.held != nil:
+		t.up.buf = append(t.up.buf, part...)
+		q.lockedWeigh(s)
 		return
 	}
 	if t.local == nil || t.up.ended {
@@ -188,6 +205,7 @@ func (r *Relay) lockedStreamOpened(s *stream, n int64) {
 		return
 	}
 	t.opened += n
+	t.raised += n
 	r.lockedReady(s)
 	l := t.local
 	r.lockedPour(s)
@@ -226,7 +244,15 @@ func (r *Relay) lockedBreak(s *stream, code http2.ErrCode) {
 // lockedLeave takes the stream from its local process.
 func (r *Relay) lockedLeave(s *stream, code http2.ErrCode) {
 	t := s.theft
-	r.stuck -= t.up.unsent()
+	if t.held != nil {
+		t.held.Stop()
+		t.held = nil
+		r.lockedStolen(t.paid)
+		return
+	}
+	if t.local != nil {
+		r.stuck -= t.up.unsent()
+	}
 	l := t.local
 	if l == nil {
 		return
@@ -310,6 +336,9 @@ func (r *Relay) lockedFail(s *stream, err error, unseen bool) {
 		t.again = true
 		r.lockedRestart(s)
 	case t.whole && (!wrote || safe || unaccepted(err)) && r.lockedPasses(s):
+		if s.trip != nil {
+			s.trip.Lost, s.trip.Session = s.trip.Session, ""
+		}
 	default:
 		r.lockedAnswer(s, cause(err))
 	}
@@ -318,21 +347,18 @@ func (r *Relay) lockedFail(s *stream, err error, unseen bool) {
 // lockedRestart asks the session once more, on another connection.
 func (r *Relay) lockedRestart(s *stream) {
 	t := s.theft
-	t.started, t.up.next, t.up.ended, t.opened = false, 0, false, 0
+	t.started, t.up.next, t.up.ended, t.opened = false, 0, false, t.raised
 	r.stuck += t.up.unsent()
 	r.lockedSend(s)
 }
 
-// lockedPasses gives a request that a session lost to the original. It reports false if the original cannot take it.
+// lockedPasses gives a request that a session lost, or never had, to the original. It reports false if the original cannot take it.
 func (r *Relay) lockedPasses(s *stream) bool {
 	t := s.theft
 	n := int64(len(t.up.buf))
 	window := last(r.asked, r.askedLater)
-	if r.leaving != staying || n > r.up.sink || n > window.window || t.granted > 0 && !s.asked {
+	if r.leaving == left || n > r.up.sink || n > window.window || t.granted > 0 && !s.asked || max(s.id, r.passed+2) > r.takes {
 		return false
-	}
-	if s.trip != nil {
-		s.trip.Lost, s.trip.Session = s.trip.Session, ""
 	}
 	s.theft = nil
 	r.stolen--
@@ -343,6 +369,9 @@ func (r *Relay) lockedPasses(s *stream) bool {
 	}
 	if t.up.trailers != nil {
 		r.lockedSendHead(s, t.up.trailers, true, nil)
+	}
+	if t.raised > 0 {
+		r.toOriginal.add(func(b []byte) []byte { return appendWindowUpdate(b, s.at, min(t.raised, maxWindow)) })
 	}
 	if !s.asked {
 		r.lockedWiden(s, r.asked.more)
