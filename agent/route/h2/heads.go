@@ -184,7 +184,7 @@ func (q *requests) strange(h header, n int) error {
 	switch {
 	case !q.rewritten:
 		q.left = n
-	case h.stream > q.last:
+	case h.stream > q.last || q.wasNever(h.stream):
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	default:
 		q.left, q.lose = n, true

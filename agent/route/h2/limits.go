@@ -41,6 +41,8 @@ const (
 	maxLocals = 128
 	// modestStreams is how many streams a peer is given before it has said how many it takes (RFC 9113 section 6.5.2).
 	modestStreams = 100
+	// keptSkips is how often a client may leave out numbers of streams and be told so when it comes back to them.
+	keptSkips = 16
 	// batch is about how much is written in one piece.
 	batch = 64 << 10
 

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -30,6 +31,7 @@ type books struct {
 	unused  []*stream          // to be used again
 	last    uint32             // the client's highest
 	passed  uint32             // the original's highest
+	skipped [][2]uint32        // ranges of numbers that the client left out, as far as we remember
 
 	rewritten bool // a request was stolen: the original's tables are not the client's any more
 	encoder   *hpack.Encoder
@@ -65,8 +67,16 @@ func (b *books) lockedAdd(id uint32) *stream {
 	}
 	*s = stream{id: id, at: id}
 	b.streams[id] = s
+	if id > b.last+2 && id > 1 && len(b.skipped) < keptSkips {
+		b.skipped = append(b.skipped, [2]uint32{b.last, id})
+	}
 	b.last = id
 	return s
+}
+
+// wasNever reports whether the client has left out a number for good.
+func (b *books) wasNever(id uint32) bool {
+	return slices.ContainsFunc(b.skipped, func(s [2]uint32) bool { return s[0] < id && id < s[1] })
 }
 
 // lockedNumber gives s its number at the original, which must be higher than all before.
