@@ -153,10 +153,8 @@ type Incoming struct {
 	hello *wire.TlsHello
 }
 
-// Hello is how the local process wants to be greeted, if it speaks TLS: see Encrypt.
-func (i Incoming) Hello() (serverName string, protocols []string, encrypted bool) {
-	return i.hello.GetServerName(), i.hello.GetProtocols(), i.hello != nil
-}
+// Encrypted reports whether the local process is to be spoken to in TLS: see Claim.Encrypt.
+func (i Incoming) Encrypted() bool { return i.hello != nil }
 
 // Accepted tells the agent that the local process has the connection. It comes before the first Write.
 func (i Incoming) Accepted() error { return i.Stream.Accepted(netip.AddrPort{}) }

@@ -32,17 +32,11 @@ type Encrypted struct {
 	delivered chan struct{} // closed when all that the local process said is with the agent
 }
 
-// Encrypt shakes hands with the local process as the client that came: with the name and the protocol that it asked for, see Incoming.Hello. The
+// Encrypt shakes hands with the local process as the client that came: with the name and the protocol that it asked for. The
 // certificate of the process is not verified: it is the developer's own, and nothing but memory and loopback lies between. Why a process does not shake
 // hands is said once: requests that the original may have instead would not tell.
 func (c *Claim) Encrypt(in Incoming) *Encrypted {
-	name, protocols, _ := in.Hello()
-	return encrypt(in, name, protocols, func(err error) { c.session.sayOnce("note", err.Error()) })
-}
-
-// Encrypt is Claim.Encrypt that says nothing.
-func Encrypt(in Incoming, serverName string, protocols []string) *Encrypted {
-	return encrypt(in, serverName, protocols, func(error) {})
+	return encrypt(in, in.hello.GetServerName(), in.hello.GetProtocols(), func(err error) { c.session.sayOnce("note", err.Error()) })
 }
 
 func encrypt(in Incoming, serverName string, protocols []string, failed func(error)) *Encrypted {

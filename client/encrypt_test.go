@@ -50,7 +50,7 @@ func mustEncrypt(tb testing.TB, local, name string, protocols ...string) *wire.S
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := Encrypt(in, name, protocols)
+	e := encrypt(in, name, protocols, func(error) {})
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -298,7 +298,7 @@ func TestABreakOfEitherSideBreaksTheOther(t *testing.T) {
 
 func TestAnEncryptedConnectionThatIsRefusedIsGivenBack(t *testing.T) {
 	agent, in := mustMeet(t)
-	e := Encrypt(in, "", nil)
+	e := encrypt(in, "", nil, func(error) {})
 	e.Refuse(syscall.ECONNREFUSED)
 	if err := agent.Opened(t.Context()); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v", err)

@@ -31,10 +31,10 @@ type link struct {
 
 	mu       sync.Mutex
 	farewell *farewell
-	last     bool                      // the agent said so when we left
-	watching []<-chan struct{}         // closed when the agent has answered a watch
-	claims   map[uint64]*Claim         // by the agent's numbers
-	asking   int                       // claims whose answer is still on its way
+	last     bool                  // the agent said so when we left
+	watching []<-chan struct{}     // closed when the agent has answered a watch
+	claims   map[uint64]*Claim     // by the agent's numbers
+	asking   int                   // claims whose answer is still on its way
 	early    map[uint64][]Incoming // their connections, which may be faster than the answer
 }
 

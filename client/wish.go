@@ -14,6 +14,7 @@ import (
 // A Protocol is what the local process speaks.
 type Protocol uint8
 
+// The protocols, by their numbers on the wire.
 const (
 	Same  Protocol = iota // as the client of the target does, in TLS if it does
 	HTTP1                 // HTTP/1.1, not encrypted

@@ -66,8 +66,8 @@ func (l listener) Accept() (layer.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name, protocols, encrypted := in.Hello(); encrypted {
-		return client.Encrypt(in, name, protocols), nil
+	if in.Encrypted() {
+		return l.Claim.Encrypt(in), nil
 	}
 	return &incoming{Incoming: in}, nil
 }
