@@ -126,7 +126,7 @@ func TestABodyMayDecide(t *testing.T) {
 	m := startLocal(t, []string{"--target", "netns/" + n.Target.Name, "--steal", "--http-body-filter", "$.user.id: me"}, "http", ":8080")
 	m.WaitFor(t, "ready")
 	url := "http://" + net.JoinHostPort(n.Target.Addr4.String(), "8080") + "/"
-	for _, protocol := range []string{"HTTP/1.1"} {
+	for protocol := range spoken {
 		client := visitor(t, n, protocol)
 		for body, by := range map[string]string{
 			`{"user": {"id": "me"}}`:      "local",
