@@ -117,6 +117,12 @@ func (p *ports) seal(ctx context.Context, h *holding) (sealed bool) {
 	return sealed
 }
 
+// isTLS reports whether a client's first bytes begin TLS, as far as they go.
+func isTLS(first []byte) bool {
+	begins, _ := handshake.Looks(first)
+	return begins
+}
+
 // dialSelf connects to the original from inside, where it listens.
 func (p *ports) dialSelf(ctx context.Context, port uint16) (net.Conn, error) {
 	listeners, err := p.target.Listeners()

@@ -35,7 +35,7 @@ type ports struct {
 // newPorts returns the ports of a target; without a redirection none can be claimed.
 func newPorts(t *target.Target, redirect *steal.Redirect, linger time.Duration) *ports {
 	p := &ports{target: t, redirect: redirect, held: map[uint16]*port{}}
-	p.proxy = route.New(route.Config{DialOriginal: p.dialOriginal, Linger: linger})
+	p.proxy = route.New(route.Config{DialOriginal: p.dialOriginal, Linger: linger, IsTLS: isTLS})
 	return p
 }
 

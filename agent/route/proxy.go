@@ -19,6 +19,9 @@ type Config struct {
 	// Linger is how long after the last claim of a port its passed connections go on before each is closed between two
 	// requests. Zero means 60 s; negative means at the next answer.
 	Linger time.Duration
+
+	// IsTLS reports whether a client's first bytes begin TLS, so that sessions can be told; see Claim.Sealed. Nil: nobody looks.
+	IsTLS func(first []byte) bool
 }
 
 // A Proxy serves client connections. Safe for concurrent use.

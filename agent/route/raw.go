@@ -7,6 +7,7 @@ import (
 
 // giveRaw gives all bytes from the current request's first one on to the party that has what no filter wants.
 func (c *conn) giveRaw(ctx context.Context) error {
+	c.tellSealed()
 	if err := c.flush(); err != nil {
 		return err
 	}
@@ -31,6 +32,19 @@ func (c *conn) giveRaw(ctx context.Context) error {
 	}
 	c.raw = c.turn
 	return errChanged
+}
+
+// tellSealed lets sessions know that their filters cannot look into what begins here.
+func (c *conn) tellSealed() {
+	isTLS := c.proxy.config.IsTLS
+	if isTLS == nil || !isTLS(c.client.in.bytes()[c.ready:]) {
+		return
+	}
+	for _, e := range c.port.now().filtered {
+		if e.Sealed != nil {
+			e.Sealed()
+		}
+	}
 }
 
 // toBase makes it that party's turn.

@@ -175,19 +175,19 @@ func newCertificate(tb testing.TB, name string) (chain, key string) {
 }
 
 // startSecure starts an original that ends TLS itself, and a session on it with settings, whose command is a small server.
-func startSecure(tb testing.TB, n *testnet.Net, settings, what string, flags ...string) *testrun.Program {
+func startSecure(tb testing.TB, n *testnet.Net, port, settings, what string, flags ...string) *testrun.Program {
 	tb.Helper()
 	chain, key := newCertificate(tb, "shop.dev")
 	shown := []string{certificate + "=" + chain, privateKey + "=" + key}
-	original := small(tb, "https", "original", ":8443")
+	original := small(tb, "https", "original", ":"+port)
 	original.Env = append(original.Env, shown...)
-	startIn(tb, n, original, "8443")
+	startIn(tb, n, original, port)
 
 	file := filepath.Join(tb.TempDir(), "magpie.yaml")
 	if err := os.WriteFile(file, []byte(strings.NewReplacer("CHAIN", chain, "KEY", key).Replace(settings)), 0o644); err != nil {
 		tb.Fatal(err)
 	}
-	local := small(tb, what, "local", ":8443")
+	local := small(tb, what, "local", ":"+port)
 	args := []string{"exec", "--config", file, "--target", "netns/" + n.Target.Name, "--steal", "--http-header-filter", "x-user: me"}
 	cmd := exec.Command(filepath.Join(programs, "magpie"), slices.Concat(args, flags, []string{"--"}, local.Args)...)
 	cmd.Env = append(local.Env, shown...)
@@ -200,7 +200,7 @@ func TestFiltersLookIntoTLSWhoseCertificateIsNamed(t *testing.T) {
 	for _, local := range []struct{ flag, server string }{{"same", "https"}, {"tls", "https"}, {"h1", "h1"}, {"h2c", "h2c"}} {
 		t.Run(local.flag, func(t *testing.T) {
 			n := testnet.New(t)
-			startSecure(t, n, namesCertificate, local.server, "--local-protocol", local.flag).WaitFor(t, "ready")
+			startSecure(t, n, "8443", namesCertificate, local.server, "--local-protocol", local.flag).WaitFor(t, "ready")
 			url := "https://" + net.JoinHostPort(n.Target.Addr4.String(), "8443") + "/"
 			for protocol := range spoken {
 				client := visitor(t, n, protocol)
@@ -223,13 +223,21 @@ func TestFiltersLookIntoTLSWhoseCertificateIsNamed(t *testing.T) {
 }
 
 func TestFiltersSayThatTheyCannotLookIntoTLS(t *testing.T) {
-	n := testnet.New(t)
-	m := startSecure(t, n, "{}", "https")
-	m.WaitFor(t, "port 8443 of netns/"+n.Target.Name+" is TLS: a filter cannot look inside")
-	for protocol := range spoken {
-		resp, err := visit(visitor(t, n, protocol), "https://"+net.JoinHostPort(n.Target.Addr4.String(), "8443")+"/", "X-User: me", "a body")
-		if err != nil || resp.Header.Get("X-Answered-By") != "original" {
-			t.Errorf("%s: %v", protocol, err)
-		}
+	for port, says := range map[string]string{
+		"8443": "port 8443 of netns/TARGET is TLS: a filter cannot look inside",     // at start: the number promises TLS
+		"9000": "port 9000: connections there are TLS: a filter cannot look inside", // with the first client
+	} {
+		t.Run(port, func(t *testing.T) {
+			n := testnet.New(t)
+			m := startSecure(t, n, port, "{}", "https")
+			m.WaitFor(t, "ready")
+			for protocol := range spoken {
+				resp, err := visit(visitor(t, n, protocol), "https://"+net.JoinHostPort(n.Target.Addr4.String(), port)+"/", "X-User: me", "a body")
+				if err != nil || resp.Header.Get("X-Answered-By") != "original" {
+					t.Errorf("%s: %v", protocol, err)
+				}
+			}
+			m.WaitFor(t, strings.ReplaceAll(says, "TARGET", n.Target.Name))
+		})
 	}
 }
