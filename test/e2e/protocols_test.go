@@ -3,18 +3,12 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/magpie-k8s/magpie/internal/testcert"
 	"github.com/magpie-k8s/magpie/internal/testrun"
 )
 
@@ -78,7 +72,7 @@ spec: {selector: {app: secure}, ports: [{port: 443, targetPort: https}]}
 // openSecure adds it to the shop's namespace. It returns the files with the certificate and the key.
 func openSecure(tb testing.TB, s *shop, dev *developer) (certificate, key string) {
 	tb.Helper()
-	certificate, key = newCertificate(tb, dev.folder, "secure")
+	certificate, key = testcert.Write(tb, dev.folder, "secure")
 	mustKubectl(tb, "-n", s.namespace, "create", "secret", "tls", "secure", "--cert", certificate, "--key", key)
 	apply(tb, s.namespace, secureManifest)
 	rollout(tb, s.namespace, "deploy/secure")
@@ -139,32 +133,4 @@ func (d *developer) settle(tb testing.TB, settings string) {
 	if err := os.WriteFile(filepath.Join(folder, "magpie.yaml"), []byte(settings), 0o644); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-// newCertificate makes one that signs itself, in two files that everybody may read.
-func newCertificate(tb testing.TB, folder, name string) (certificate, key string) {
-	tb.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	files := map[string]*pem.Block{"tls.crt": {Type: "CERTIFICATE", Bytes: der}, "tls.key": {Type: "PRIVATE KEY", Bytes: secret}}
-	for file, block := range files {
-		if err := os.WriteFile(filepath.Join(folder, file), pem.EncodeToMemory(block), 0o644); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	return filepath.Join(folder, "tls.crt"), filepath.Join(folder, "tls.key")
 }

@@ -2,16 +2,9 @@ package session
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -20,8 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/magpie-k8s/magpie/internal/testcert"
 	"github.com/magpie-k8s/magpie/internal/testnet"
 	"github.com/magpie-k8s/magpie/internal/testrun"
 )
@@ -146,38 +139,10 @@ func TestABodyMayDecide(t *testing.T) {
 	}
 }
 
-// newCertificate makes one that signs itself, and returns where it and its key lie.
-func newCertificate(tb testing.TB, name string) (chain, key string) {
-	tb.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	chain, key = filepath.Join(tb.TempDir(), "tls.crt"), filepath.Join(tb.TempDir(), "tls.key")
-	for file, block := range map[string]*pem.Block{chain: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	return chain, key
-}
-
 // startSecure starts an original that ends TLS itself, and a session on it with settings, whose command is a small server.
 func startSecure(tb testing.TB, n *testnet.Net, port, settings, what string, flags ...string) *testrun.Program {
 	tb.Helper()
-	chain, key := newCertificate(tb, "shop.dev")
+	chain, key := testcert.Write(tb, tb.TempDir(), "shop.dev")
 	shown := []string{certificate + "=" + chain, privateKey + "=" + key}
 	original := small(tb, "https", "original", ":"+port)
 	original.Env = append(original.Env, shown...)
