@@ -179,6 +179,7 @@ func (r *Relay) endAnswers(err error) error {
 // lockedSurvive lets stolen streams go on without the original: the client learns that there will be no new ones, and what of the
 // others will have no answer.
 func (r *Relay) lockedSurvive() {
+	r.cause = nil // A reset could overtake the last answers.
 	if last := r.last; r.said > last {
 		r.said = last
 		r.toClient.add(func(b []byte) []byte { return appendGoAway(b, last, http2.ErrCodeNo, "") })

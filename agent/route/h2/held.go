@@ -68,15 +68,11 @@ func (r *Relay) lockedJudge(s *stream) {
 func (r *Relay) lockedLetGo(s *stream) {
 	t := s.theft
 	n := int64(len(t.up.buf))
-	padding := int64(t.paid) - n
 	if !r.lockedPasses(s) {
 		r.lockedStolen(t.paid)
 		r.lockedBreak(s, http2.ErrCodeRefusedStream)
 		return
 	}
 	r.up.overdrawn -= n
-	r.lockedStolen(int(padding))
-	if padding > 0 && !s.asked {
-		r.lockedWiden(s, padding)
-	}
+	r.lockedStolen(t.paid - int(n))
 }

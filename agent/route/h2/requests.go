@@ -93,15 +93,21 @@ func (q *requests) carry() {
 	if q.left > 0 {
 		return
 	}
+	reframed := q.to != nil
 	q.to, q.lose = nil, false
-	if s := q.done; s != nil {
-		q.done = nil
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if q.streams[s.id] == s {
-			q.lockedAsked(s)
-		}
+	s := q.done
+	if q.done = nil; s == nil {
+		return
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.streams[s.id] != s {
+		return
+	}
+	if reframed && s.theft == nil { // It was lost to the original in the middle of its last frame.
+		q.lockedPassData(s, nil, true)
+	}
+	q.lockedAsked(s)
 }
 
 // content returns what of a part of a DATA frame, up to left before its end, is neither header nor padding.

@@ -36,6 +36,7 @@ type theft struct {
 
 	held *time.Timer // it is not known yet whose it is
 	paid int         // what the client has sent for it until then
+	pads int         // how much of all that it has sent is padding
 
 	up, down pipe
 }
@@ -125,6 +126,7 @@ func (q *requests) lockedSteals(s *stream, h header, rest []byte) (more bool, er
 	} else {
 		q.lockedStolen(h.length)
 	}
+	t.pads += lead - headerLen + pad
 	q.left, q.to, q.lead, q.pad = headerLen+h.length, s, lead, pad
 	if t.up.credit -= int64(h.length); t.up.credit < 0 {
 		q.lockedBreak(s, http2.ErrCodeFlowControl)
@@ -373,8 +375,8 @@ func (r *Relay) lockedPasses(s *stream) bool {
 	if t.raised > 0 {
 		r.toOriginal.add(func(b []byte) []byte { return appendWindowUpdate(b, s.at, min(t.raised, maxWindow)) })
 	}
-	if !s.asked {
-		r.lockedWiden(s, r.asked.more)
+	if !s.asked { // The original has seen nothing of the padding.
+		r.lockedWiden(s, r.asked.more+int64(t.pads))
 	}
 	return true
 }
