@@ -117,6 +117,18 @@ func TestBodiesChooseAndGoOnAsTheyCame(t *testing.T) {
 	}
 }
 
+func TestInflatingHasABound(t *testing.T) {
+	for size, want := range map[int]bool{0: true, maxInflated: true, maxInflated + 1: false, 100 * maxInflated: false} {
+		body := strings.Repeat(" ", size)
+		for _, coding := range []string{"gzip", "deflate"} {
+			got, ok := inflate([]byte(squeeze(t, coding, body)), []byte(coding))
+			if ok != want || ok && string(got) != body {
+				t.Errorf("%s of %d bytes: %d, %v", coding, size, len(got), ok)
+			}
+		}
+	}
+}
+
 // All of what is held comes in single bytes too, and what follows it is another request.
 func TestTornBodiesChooseAlike(t *testing.T) {
 	says := []string{post("", mineInside), chunked("", mineInside), post("", othersInside), get, chunked("", othersInside), post("", mineInside)}
@@ -238,10 +250,14 @@ func TestClientThatEndsInTheBodyPasses(t *testing.T) {
 			}), 0)
 			s.claimBody("me", mustListen(t, nobody(t)))
 			conn := mustDial(t, s.addr)
+			began := time.Now()
 			_, _ = io.WriteString(conn, say)
 			_ = conn.CloseWrite()
 			expect(t, conn, original)
 			expectEnd(t, conn)
+			if took := time.Since(began); took > heldFor/2 {
+				t.Errorf("waited %v for a body that cannot come", took)
+			}
 		})
 	}
 }

@@ -78,6 +78,19 @@ func TestTornBytesAreStolenAlike(t *testing.T) {
 	}
 }
 
+func TestEmptyLineBetweenStolenRequestsMayBeTorn(t *testing.T) {
+	s := mustStage(t, mustListen(t, scripted(t)), 0)
+	s.claim("me", mine, mustListen(t, scripted(t, step{getMine, local}, step{getMine, local})))
+	conn := mustServe(t, s)
+	play(t, conn, step{getMine, local})
+	for _, piece := range []string{"\r", "\n", getMine} {
+		if _, err := io.WriteString(conn, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, conn, local)
+}
+
 // answering serves net/http with a body of its name and of what it was asked.
 func answering(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
