@@ -103,7 +103,10 @@ type verdicts map[string]verdict
 type verdict struct {
 	result string
 	actual string // frame, if it failed
+	number string // by which h2spec runs it alone
 }
+
+func (v verdict) String() string { return strings.TrimSpace(v.result + " " + v.actual) }
 
 const (
 	passed  = "passed"
@@ -135,15 +138,22 @@ func (s *stage) compareH2spec(tb testing.TB, worse map[string]string, flags ...s
 	}
 	different := slices.DeleteFunc(slices.Sorted(maps.Keys(seen)), alike)
 	for n := 0; n < moreRuns && len(different) > 0; n++ {
-		note(seen, s.startH2spec(tb, unclaimed, append(flags, sections(different)...)...)())
+		alone := append(flags[:len(flags):len(flags)], numbers(through, different)...)
+		note(seen, s.startH2spec(tb, unclaimed, alone...)())
+		if worse != nil { // What of two things comes first may be open where three parties speak.
+			for test, v := range s.startH2spec(tb, claimed, alone...)() {
+				v.number = through[test].number
+				through[test] = v
+			}
+		}
 		different = slices.DeleteFunc(different, alike)
 	}
 	for _, test := range different {
-		tb.Errorf("%q: through us %q, direct %q", test, through[test], seen[test])
+		tb.Errorf("%s: through us %v, direct %v", test, through[test], seen[test])
 	}
 	for test, verdicts := range seen {
 		if len(verdicts) > 1 {
-			tb.Logf("%q: direct now so, now so: %q", test, verdicts)
+			tb.Logf("%s: direct now so, now so: %v", test, verdicts)
 		}
 	}
 }
@@ -151,21 +161,19 @@ func (s *stage) compareH2spec(tb testing.TB, worse map[string]string, flags ...s
 // note adds the verdicts of a run to those seen before.
 func note(seen map[string][]verdict, run verdicts) {
 	for test, verdict := range run {
+		verdict.number = "" // which is another one where h2spec runs a test alone
 		if !slices.Contains(seen[test], verdict) {
 			seen[test] = append(seen[test], verdict)
 		}
 	}
 }
 
-// sections are those of h2spec's sections that the tests are in.
-func sections(tests []string) []string {
-	var all []string
+// numbers are those of the tests.
+func numbers(known verdicts, tests []string) (all []string) {
 	for _, test := range tests {
-		section, _, _ := strings.Cut(test, ": ")
-		all = append(all, section)
+		all = append(all, known[test].number)
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return all
 }
 
 // h2spec starts all tests against a port of the target. What it returns waits for their end.
@@ -224,20 +232,21 @@ func parseReport(text []byte) (verdicts, error) {
 	}
 	v := verdicts{}
 	for _, suite := range report.Suites {
-		for _, c := range suite.Cases {
+		for i, c := range suite.Cases {
 			name := strings.TrimSpace(c.Package + ": " + c.What)
 			for n := 2; v[name] != (verdict{}); n++ {
 				name = fmt.Sprintf("%s: %s (%d)", c.Package, c.What, n)
 			}
+			number := fmt.Sprintf("%s/%d", c.Package, i+1)
 			switch {
 			case c.Failure != nil:
-				v[name] = verdict{failed, actual(*c.Failure)}
+				v[name] = verdict{failed, actual(*c.Failure), number}
 			case c.Error != nil:
-				v[name] = verdict{failed, actual(*c.Error)}
+				v[name] = verdict{failed, actual(*c.Error), number}
 			case c.Skipped != nil:
-				v[name] = verdict{result: skipped}
+				v[name] = verdict{skipped, "", number}
 			default:
-				v[name] = verdict{result: passed}
+				v[name] = verdict{passed, "", number}
 			}
 		}
 	}
