@@ -33,7 +33,7 @@ func (l *local) lockedHead(h header) error {
 	if s.trip != nil && status/100 != 1 && status > 0 {
 		s.trip.Status = status
 	}
-	t.down.block, t.down.head = l.lockedEncode(l.blocks.fields), true
+	t.down.block, t.down.head = encodePlain(l.blocks.fields), true
 	t.down.end = end
 	l.lockedPour(s)
 	return nil
@@ -86,7 +86,7 @@ func (r *Relay) lockedPour(s *stream) {
 	p := &t.down
 	if p.head && p.unsent() == 0 {
 		end := p.end
-		r.toClient.add(func(b []byte) []byte { return appendBlock(b, s.id, p.block, plainFrame, end, nil) })
+		r.toClient.addBlock(s.id, p.block, end)
 		p.block, p.head, p.ended = nil, false, end
 		r.heardOf.local = true
 	}
@@ -174,7 +174,7 @@ func (r *Relay) lockedAnswer(s *stream, cause string) {
 		s.trip.Status = 502
 	}
 	p := &t.down
-	p.block, p.head, p.end = r.lockedEncode(fields), true, true
+	p.block, p.head, p.end = encodePlain(fields), true, true
 	if t.grpc == "" && t.method != "HEAD" {
 		p.end = false
 		r.lockedPour(s)
@@ -197,13 +197,9 @@ func percent(s string) string {
 	return b.String()
 }
 
-// lockedEncode encodes the head of an answer without the client's table, which is the original's.
-func (r *Relay) lockedEncode(fields []hpack.HeaderField) []byte {
+// encodePlain encodes the head of an answer without the client's table, which is the original's.
+func encodePlain(fields []hpack.HeaderField) []byte {
 	var b []byte
-	if r.shrunk { // RFC 7541 section 4.2: the next block says so, whoever sends it
-		r.shrunk = false
-		b = appendInteger(b, 0x20, 5, uint64(r.answered.table))
-	}
 	for _, f := range fields {
 		const indexed = 0x80
 		if i, ok := statuses[f.Value]; ok && f.Name == ":status" {

@@ -21,7 +21,9 @@ type answers struct {
 
 	// What holds once all this was written.
 	ends  []ending
-	acked int // settings of the client
+	acked int  // settings of the client
+	table int  // that the client's is smaller from there on; -1: it is not
+	named bool // by a block of the original, which names its table
 	over  []*trip
 
 	decoder *hpack.Decoder
@@ -37,7 +39,7 @@ type ending struct {
 }
 
 func (a *answers) init(r *Relay) {
-	a.Relay = r
+	a.Relay, a.table = r, -1
 	a.decoder = hpack.NewDecoder(plainTable, func(f hpack.HeaderField) {
 		if f.Name == ":status" {
 			a.status = number(f.Value)
@@ -83,11 +85,21 @@ func (a *answers) hear() error {
 	return err
 }
 
+// news tells those who add to what is written what comes with it.
+func (a *answers) news() {
+	if a.named {
+		a.toClient.shrunk = -1
+	}
+	if a.table >= 0 {
+		a.toClient.shrunk = a.table
+	}
+}
+
 // settle keeps the books after a write. Had others known before, what they say could have overtaken what was to be written.
 func (a *answers) settle() {
 	a.mu.Lock()
 	for ; a.acked > 0; a.acked-- {
-		a.lockedRaiseAnswers(a.lockedOriginalAcks())
+		a.lockedRaiseAnswers(max(0, a.lockedOriginalAcks()))
 	}
 	for i, e := range a.ends {
 		if a.streams[e.id] == e.stream {
@@ -122,8 +134,8 @@ func (a *answers) handOn() error {
 	if a.sent == a.pos {
 		return nil
 	}
-	err := a.toClient.write(a.b[a.sent:a.pos], a.left > 0 && !a.lose || a.inner)
-	a.sent = a.pos
+	err := a.toClient.writeThen(a.b[a.sent:a.pos], a.left > 0 && !a.lose || a.inner, a.news)
+	a.sent, a.named, a.table = a.pos, false, -1
 	return err
 }
 
@@ -231,7 +243,7 @@ func (a *answers) block(h header, rest []byte) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.shrunk, a.heardOf.original = false, true
+	a.heardOf.original, a.named, a.table = true, true, -1
 	if a.of != nil && a.of.trip != nil && a.status/100 != 1 && a.status > 0 {
 		a.of.trip.Status = a.status
 	}
@@ -277,7 +289,14 @@ func (a *answers) control(h header, rest []byte) {
 	defer a.mu.Unlock()
 	switch {
 	case h.kind == http2.FrameSettings && h.has(flagAck):
+		before, after := a.lockedPeek(a.acked)
 		a.acked++
+		if after.table < before.table {
+			a.table = int(after.table)
+		}
+		if less := after.window - before.window; less < 0 {
+			a.lockedRaiseAnswers(less) // more only when the client knows that it was heard
+		}
 	case h.kind == http2.FrameSettings:
 		a.lockedOriginalSays(payload)
 	case h.kind == http2.FrameGoAway && h.length >= 8:

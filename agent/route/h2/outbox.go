@@ -2,7 +2,10 @@ package h2
 
 import (
 	"io"
+	"slices"
 	"sync"
+
+	"golang.org/x/net/http2"
 )
 
 // An outbox is the way to one peer for several goroutines. Those who read the other side write, and wait for it: that is the
@@ -19,17 +22,21 @@ type outbox struct {
 	posted  bool // the goroutine for what was added runs
 	closed  bool
 	err     error
+	shrunk  int // the size of the peer's table for header blocks that the next block has to name (RFC 7541 section 4.2); -1: none
 	posting sync.WaitGroup
 }
 
 func newOutbox(to io.Writer) *outbox {
-	o := &outbox{to: to}
+	o := &outbox{to: to, shrunk: -1}
 	o.change.L = &o.mu
 	return o
 }
 
 // write writes b after what was added before. inside says that b does not end at a border; then the same caller writes on.
-func (o *outbox) write(b []byte, inside bool) error {
+func (o *outbox) write(b []byte, inside bool) error { return o.writeThen(b, inside, nil) }
+
+// writeThen is a write with news for those who add: what they add before the call of news goes before b, what they add later after.
+func (o *outbox) writeThen(b []byte, inside bool, news func()) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	goesOn := o.inside
@@ -39,6 +46,10 @@ func (o *outbox) write(b []byte, inside bool) error {
 	o.busy = true
 	if !goesOn {
 		o.lockedFlush()
+	}
+	if news != nil {
+		news()
+		o.lockedName()
 	}
 	if len(b) > 0 {
 		o.lockedWrite(b)
@@ -90,6 +101,32 @@ func (o *outbox) add(frames func(b []byte) []byte) {
 	if !o.busy {
 		o.change.Broadcast()
 	}
+}
+
+// lockedName puts the size of the table into the first block that was added and could not go before.
+func (o *outbox) lockedName() {
+	for pos := 0; o.shrunk >= 0 && pos < len(o.added); {
+		h := readHeader(o.added[pos:])
+		if h.kind == http2.FrameHeaders && h.length+len("size") < plainFrame {
+			size := appendInteger(nil, 0x20, 5, uint64(o.shrunk))
+			o.added = slices.Insert(o.added, pos+headerLen, size...)
+			h.length += len(size)
+			appendHeader(o.added[:pos], h)
+			o.shrunk = -1
+		}
+		pos += headerLen + h.length
+	}
+}
+
+// addBlock adds the header block of an answer that was encoded without a table.
+func (o *outbox) addBlock(stream uint32, block []byte, end bool) {
+	o.add(func(b []byte) []byte {
+		if o.shrunk >= 0 {
+			block = append(appendInteger(nil, 0x20, 5, uint64(o.shrunk)), block...)
+			o.shrunk = -1
+		}
+		return appendBlock(b, stream, block, plainFrame, end, nil)
+	})
 }
 
 // waiting returns how many bytes were added that nobody could write yet.

@@ -19,7 +19,6 @@ type settings struct {
 	told          []http2.Setting // all that locals must know, in order
 	answered      promise         // as the original has acknowledged it
 	answeredLater []promise
-	shrunk        bool // the client's table is smaller, and no header block has said so yet
 }
 
 // A promise is what holds from an acknowledgement on.
@@ -116,8 +115,19 @@ func (s *settings) lockedClientAcks() (delta, more int64) {
 func (s *settings) lockedOriginalAcks() (delta int64) {
 	before := s.answered
 	acknowledge(&s.answered, &s.answeredLater)
-	s.shrunk = s.shrunk || s.answered.table < before.table
 	return s.answered.window - before.window
+}
+
+// lockedPeek returns what the n-th acknowledgement of the original from now on changes.
+func (s *settings) lockedPeek(n int) (before, after promise) {
+	before = s.answered
+	if n >= len(s.answeredLater) {
+		return before, before
+	}
+	if n > 0 {
+		before = s.answeredLater[n-1]
+	}
+	return before, s.answeredLater[n]
 }
 
 func acknowledge(now *promise, later *[]promise) {
