@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -114,7 +113,11 @@ func parseOdd(text string) ([]*oddity, error) {
 		switch {
 		case trimmed == "" || strings.HasPrefix(line, "#"):
 		case line == trimmed:
-			all = append(all, newOddity(trimmed))
+			o, err := newOddity(trimmed)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, o)
 		case len(all) == 0:
 			return nil, fmt.Errorf("line %d: no name yet", i+1)
 		default:
@@ -129,16 +132,25 @@ func parseOdd(text string) ([]*oddity, error) {
 	return all, nil
 }
 
-func newOddity(title string) *oddity {
+func newOddity(title string) (*oddity, error) {
 	name, flags, _ := strings.Cut(strings.TrimSuffix(title, "]"), " [")
 	o := &oddity{name: name, raw: neverRaw}
-	if slices.Contains(strings.Split(flags, ", "), "raw") {
-		o.raw = 0
+	for flag := range strings.SplitSeq(flags, ", ") {
+		switch flag {
+		case "":
+		case "raw":
+			o.raw = 0
+		case "at once":
+			o.atOnce = true
+		case "passed":
+			o.passed = true
+		case "private":
+			o.private = true
+		default:
+			return nil, fmt.Errorf("%s: unknown word %q", name, flag)
+		}
 	}
-	o.atOnce = strings.Contains(flags, "at once")
-	o.passed = strings.Contains(flags, "passed")
-	o.private = strings.Contains(flags, "private")
-	return o
+	return o, nil
 }
 
 // add reads one line of a conversation.
