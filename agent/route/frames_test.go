@@ -211,6 +211,32 @@ func TestFrameOfAPassedStreamBeyondTheOriginalsLastIsRefused(t *testing.T) {
 	k.until(endOf(1))
 }
 
+func TestFramesThatCannotBeFollowedEndInWords(t *testing.T) {
+	for name, c := range map[string]struct {
+		say  func(k *talker)
+		code http2.ErrCode
+	}{
+		"header block": {func(k *talker) {
+			_ = k.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x80 | 100}, EndHeaders: true, EndStream: true})
+		}, http2.ErrCodeCompression},
+		"continuation": {func(k *talker) { _ = k.WriteContinuation(3, true, nil) }, http2.ErrCodeProtocol},
+		"idle stream":  {func(k *talker) { _ = k.WriteWindowUpdate(7, 1) }, http2.ErrCodeProtocol},
+		"large frame":  {func(k *talker) { _ = k.WriteData(3, true, make([]byte, 1<<21)) }, http2.ErrCodeFrameSize},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := mustTalk(t, mustHalf(t).addr)
+			k.ask(1, "GET", "/", "me", true)
+			k.until(endOf(1))
+			k.ask(3, "POST", "/", "me", false)
+			if name == "header block" || name == "continuation" {
+				_ = k.WriteRSTStream(3, http2.ErrCodeCancel)
+			}
+			go c.say(k)
+			k.mustGoAway(c.code)
+		})
+	}
+}
+
 // floods are what servers have been brought down by.
 var floods = map[string]struct {
 	say  func(k *talker) error

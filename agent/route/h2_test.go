@@ -3,10 +3,10 @@ package route
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/magpie-k8s/magpie/agent/route/h2"
 	"github.com/magpie-k8s/magpie/filters"
@@ -55,8 +53,11 @@ func naming(name string) http.HandlerFunc {
 // mustClient returns a client that has one connection to addr.
 func mustClient(tb testing.TB, addr string) *http.Client {
 	tb.Helper()
-	transport := &http2.Transport{AllowHTTP: true, StrictMaxConcurrentStreams: true}
-	transport.DialTLSContext = dialPlain(addr)
+	transport := &http.Transport{Protocols: &http.Protocols{}, MaxConnsPerHost: 1, DisableCompression: true}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
 	tb.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
 }
@@ -262,12 +263,6 @@ func TestObserversSeeFrames(t *testing.T) {
 	}
 }
 
-func dialPlain(addr string) func(context.Context, string, string, *tls.Config) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
-	}
-}
-
 func TestLargeHeadOfFramesIsStolen(t *testing.T) {
 	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
 	s.claim("me", mine, mustHTTP2(t, naming("local")))
@@ -380,4 +375,57 @@ func TestFramesAreNotHeldForLongNorAreOthers(t *testing.T) {
 	if got, want := <-answer, `original POST /slow  {"user": "me"}`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+func TestFramesBesideAnUnfilteredClaimPassToIt(t *testing.T) {
+	s := mustStage(t, mustHTTP2(t, naming("original")), 0)
+	s.claim("whole", "", mustHTTP2(t, naming("whole")))
+	s.claim("me", mine, mustHTTP2(t, naming("local")))
+	client := mustClient(t, s.addr)
+	for user, name := range map[string]string{"": "whole", "me": "local", "you": "whole"} {
+		if got, want := mustAsk(t, client, "POST", "/", user, "x"), name+" POST / "+user+" x"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// Whatever a client asks at the same time, each request is answered once, by the right one, and whole.
+func FuzzFramesAreAnsweredByTheRightOne(f *testing.F) {
+	for seed := range uint64(8) {
+		f.Add(seed)
+	}
+	original, local := mustHTTP2(f, naming("original")), mustHTTP2(f, naming("local"))
+	filter, err := filters.Body(`$.user: me`)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		s := mustStage(t, original, 0)
+		s.claim("me", mine, local)
+		s.port.Add(&Claim{Session: "body", Filter: filter, Open: dialLocal(local)})
+		s.claim("gone", "X-User: gone", "127.0.0.1:1")
+		client := mustClient(t, s.addr)
+		random := rand.New(rand.NewPCG(seed, seed))
+		users := []string{"", "me", "you", "gone"}
+		var asking sync.WaitGroup
+		for i := range 1 + random.IntN(60) {
+			user, body := users[random.IntN(len(users))], strings.Repeat("x", random.IntN(1<<random.IntN(20)))
+			name, path := "original", fmt.Sprintf("/%d", i)
+			if user == "me" {
+				name = "local"
+			}
+			if random.IntN(4) == 0 {
+				body, name = `{"user": "me"}`, "local"
+			} else if user == "gone" {
+				body = body[:min(len(body), 1<<15)]
+			}
+			asking.Go(func() {
+				want := fmt.Sprintf("%s POST %s %s %s", name, path, user, body)
+				if got := mustAsk(t, client, "POST", path, user, body); got != want {
+					t.Errorf("got %.80q (%d bytes), want %.80q (%d bytes)", got, len(got), want, len(want))
+				}
+			})
+		}
+		asking.Wait()
+	})
 }

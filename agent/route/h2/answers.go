@@ -229,8 +229,7 @@ func (a *answers) data(h header) (more bool) {
 
 // block follows a frame of a header block, so far as it must be for the status of answers.
 func (a *answers) block(h header, rest []byte) {
-	if h.kind != http2.FrameContinuation {
-		s := a.rename(h)
+	if s := a.rename(h); h.kind != http2.FrameContinuation {
 		a.of, a.status = s, 0
 		if h.has(flagEndStream) && h.kind == http2.FrameHeaders {
 			a.done = s

@@ -247,6 +247,11 @@ func (r *Relay) show(words []byte, patience time.Duration) {
 	if words != nil {
 		r.toClient.add(func(b []byte) []byte { return append(b, words...) })
 	}
+	r.mu.Lock()
+	if !r.aborted {
+		r.timer = time.AfterFunc(windingUp, r.abort) // if it does not even read
+	}
+	r.mu.Unlock()
 	_ = r.toClient.write(nil, false)
 	r.client.CloseWrite()
 	r.mu.Lock()
@@ -255,7 +260,7 @@ func (r *Relay) show(words []byte, patience time.Duration) {
 	if r.silent {
 		r.lockedDone()
 	} else if !r.aborted {
-		r.timer = time.AfterFunc(patience, r.abort)
+		r.timer.Reset(patience)
 	}
 }
 

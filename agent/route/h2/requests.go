@@ -178,7 +178,7 @@ func (q *requests) other(h header) error {
 	defer q.mu.Unlock()
 	s := q.streams[h.stream]
 	switch {
-	case !q.rewritten || h.stream == 0:
+	case !q.rewritten || h.stream%2 == 0:
 		q.pass(h)
 	case h.kind == http2.FramePriority && h.length != 5 && (s == nil || s.theft != nil):
 		return http2.ConnectionError(http2.ErrCodeFrameSize)
@@ -206,7 +206,7 @@ func (q *requests) data(h header, rest []byte) (more bool, err error) {
 	defer q.mu.Unlock()
 	s := q.streams[h.stream]
 	switch {
-	case !q.rewritten && (s == nil || s.asked):
+	case s == nil && h.stream%2 == 0, !q.rewritten && (s == nil || s.asked):
 		q.up.sink -= int64(h.length)
 		q.pass(h)
 	case s == nil && h.stream > q.last:
@@ -298,7 +298,7 @@ func (q *requests) windowUpdate(h header, payload []byte) error {
 	}
 	s := q.streams[h.stream]
 	switch {
-	case !q.rewritten:
+	case !q.rewritten || h.stream%2 == 0: // The original has promised a push, or will know what to say.
 		q.pass(h)
 	case s == nil && h.stream > q.last:
 		return http2.ConnectionError(http2.ErrCodeProtocol)
@@ -343,7 +343,7 @@ func (q *requests) reset(h header, payload []byte) error {
 	defer q.mu.Unlock()
 	s := q.streams[h.stream]
 	switch {
-	case s == nil && !q.rewritten:
+	case s == nil && (!q.rewritten || h.stream%2 == 0):
 		q.pass(h)
 	case s == nil && h.stream > q.last:
 		return http2.ConnectionError(http2.ErrCodeProtocol)

@@ -118,6 +118,14 @@ func (s *settings) lockedOriginalAcks() (delta int64) {
 	return s.answered.window - before.window
 }
 
+// lockedAhead is how much more the client may send on a stream if it uses new settings before it has acknowledged them: some do.
+func (s *settings) lockedAhead() (more int64) {
+	for _, p := range s.askedLater {
+		more = max(more, p.window-s.asked.window)
+	}
+	return more
+}
+
 // lockedPeek returns what the n-th acknowledgement of the original from now on changes.
 func (s *settings) lockedPeek(n int) (before, after promise) {
 	before = s.answered

@@ -128,7 +128,7 @@ func (q *requests) lockedSteals(s *stream, h header, rest []byte) (more bool, er
 	}
 	t.pads += lead - headerLen + pad
 	q.left, q.to, q.lead, q.pad = headerLen+h.length, s, lead, pad
-	if t.up.credit -= int64(h.length); t.up.credit < 0 {
+	if t.up.credit -= int64(h.length); t.up.credit+q.lockedAhead() < 0 {
 		q.lockedBreak(s, http2.ErrCodeFlowControl)
 		return false, nil
 	}
