@@ -308,6 +308,7 @@ func (a *answers) control(h header, rest []byte) {
 	case h.kind == http2.FrameWindowUpdate && h.stream == 0:
 		more := a.up.lockedOpened(int64(word(payload)))
 		a.change.Broadcast()
+		a.lockedPassWanting()
 		if more == 0 && word(payload) != 0 {
 			a.lose = true // the original has been sent more than the client knows
 		} else {

@@ -172,6 +172,7 @@ func (r *Relay) endAnswers(err error) error {
 		r.lockedSurvive()
 	}
 	r.change.Broadcast()
+	r.lockedPassWanting()
 	r.lockedOver()
 	return nil
 }

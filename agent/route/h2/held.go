@@ -67,12 +67,11 @@ func (r *Relay) lockedJudge(s *stream) {
 // original has still to take.
 func (r *Relay) lockedLetGo(s *stream) {
 	t := s.theft
-	n := int64(len(t.up.buf))
-	if !r.lockedPasses(s) {
-		r.lockedStolen(t.paid)
-		r.lockedBreak(s, http2.ErrCodeRefusedStream)
+	n := len(t.up.buf)
+	if t.own = true; r.lockedPasses(s) {
+		r.lockedStolen(t.paid - n)
 		return
 	}
-	r.up.overdrawn -= n
-	r.lockedStolen(t.paid - int(n))
+	r.lockedStolen(t.paid)
+	r.lockedBreak(s, http2.ErrCodeRefusedStream)
 }

@@ -27,8 +27,8 @@ const (
 	localWindow = 1 << 20
 	// grantFrom is from how many bytes on a connection's window is given back. It is well below the smallest window.
 	grantFrom = 16 << 10
-	// maxKept is how much of a request is kept for asking somebody else, or for a filter to look at.
-	maxKept = 64 << 10
+	// maxKept is how much of a request is kept for asking somebody else, or for a filter to look at. Every window has room for it.
+	maxKept = plainWindow
 	// maxWaiting is what may wait to be written to a peer who does not read, before those who talk to it wait too.
 	maxWaiting = 1 << 20
 	// keptMemory is what an idle connection keeps for its next frames.

@@ -41,6 +41,7 @@ type books struct {
 	heardOf   speakers     // since the client's last ping
 	locals    []*local
 	waiting   []*stream // stolen ones whose answers wait for the client's window
+	wanting   []*stream // lost ones that wait for the original's window
 	ended     []*trip   // exchanges that nobody was told of yet
 
 	up, down windows

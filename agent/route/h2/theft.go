@@ -34,9 +34,11 @@ type theft struct {
 	opened  int64 // window updates for the answer that the local process was not told of
 	raised  int64 // all of them
 
-	held *time.Timer // it is not known yet whose it is
-	paid int         // what the client has sent for it until then
-	pads int         // how much of all that it has sent is padding
+	held  *time.Timer // it is not known yet whose it is
+	paid  int         // what the client has sent for it until then
+	own   bool        // of which nothing was given back to the client
+	wants bool        // it is to pass when the original takes that much
+	pads  int         // how much of all that it has sent is padding
 
 	up, down pipe
 }
@@ -152,7 +154,7 @@ func (q *requests) stolenData(s *stream, part []byte) {
 	case t == nil: // It was lost to the original meanwhile.
 		q.lockedPassData(s, part, false)
 		return
-	case t.held != nil:
+	case t.held != nil, t.wants:
 		t.up.buf = append(t.up.buf, part...)
 		q.lockedWeigh(s)
 		return
@@ -354,13 +356,18 @@ func (r *Relay) lockedRestart(s *stream) {
 	r.lockedSend(s)
 }
 
-// lockedPasses gives a request that a session lost, or never had, to the original. It reports false if the original cannot take it.
+// lockedPasses gives a request that a session lost, or never had, to the original, now or when it takes that much. It reports false
+// if the original cannot take it.
 func (r *Relay) lockedPasses(s *stream) bool {
 	t := s.theft
 	n := int64(len(t.up.buf))
 	window := last(r.asked, r.askedLater)
-	if r.leaving == left || n > r.up.sink || n > window.window || t.granted > 0 && !s.asked || max(s.id, r.passed+2) > r.takes {
+	if r.leaving == left || n > window.window || t.granted > 0 && !s.asked || max(s.id, r.passed+2) > r.takes {
 		return false
+	}
+	if t.wants = n > r.up.sink; t.wants {
+		r.wanting = append(r.wanting, s)
+		return true
 	}
 	s.theft = nil
 	r.stolen--
@@ -368,6 +375,9 @@ func (r *Relay) lockedPasses(s *stream) bool {
 	r.lockedSendHead(s, t.fields, t.alone, nil)
 	if ends := s.asked && !t.alone && t.up.trailers == nil; n > 0 || ends {
 		r.lockedPassData(s, t.up.buf, ends)
+	}
+	if t.own {
+		r.up.overdrawn -= n
 	}
 	if t.up.trailers != nil {
 		r.lockedSendHead(s, t.up.trailers, true, nil)
@@ -379,6 +389,22 @@ func (r *Relay) lockedPasses(s *stream) bool {
 		r.lockedWiden(s, r.asked.more+int64(t.pads))
 	}
 	return true
+}
+
+// lockedPassWanting goes on with the requests that waited for the original's window, or for its end.
+func (r *Relay) lockedPassWanting() {
+	wanting := r.wanting
+	r.wanting = nil
+	for _, s := range wanting {
+		if r.streams[s.id] != s || s.theft == nil || !s.theft.wants || r.lockedPasses(s) {
+			continue
+		}
+		if s.theft.wants = false; s.theft.whom == nil {
+			r.lockedBreak(s, http2.ErrCodeRefusedStream)
+		} else {
+			r.lockedAnswer(s, "it was lost to the original, which takes no more")
+		}
+	}
 }
 
 // lockedPassData sends to the original what was taken for a session.
