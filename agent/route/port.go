@@ -21,6 +21,7 @@ type Stream interface {
 // A Protocol is what is spoken on a stream.
 type Protocol uint8
 
+// The protocols.
 const (
 	Raw   Protocol = iota // anything: nobody looked
 	HTTP1                 // requests as in RFC 9112
