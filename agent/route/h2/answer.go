@@ -2,6 +2,7 @@ package h2
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,7 +27,7 @@ func (l *local) lockedHead(h header) error {
 	}
 	if !t.heard {
 		t.heard = true
-		t.release()
+		l.lockedRelease(t)
 	}
 	t.final = t.final || status/100 != 1
 	l.served = true
@@ -95,7 +96,7 @@ func (r *Relay) lockedPour(s *stream) {
 		if n <= 0 {
 			if p.sink > 0 && !p.waits {
 				p.waits = true
-				r.waiting = append(r.waiting, s)
+				r.waiting = append(r.lockedCurrent(r.waiting, r.stolen), s)
 			}
 			break
 		}
@@ -131,6 +132,15 @@ func (r *Relay) lockedPour(s *stream) {
 		s.asked = true
 	}
 	r.lockedClosed(s)
+}
+
+// lockedCurrent frees a list of what has been reset since, when that is most of it.
+func (r *Relay) lockedCurrent(list []*stream, open int) []*stream {
+	const few = 64
+	if len(list) < 2*open+few {
+		return list
+	}
+	return slices.DeleteFunc(list, func(s *stream) bool { return r.streams[s.id] != s || s.theft == nil })
 }
 
 // lockedDrain goes on with the answers that waited for the client's window.

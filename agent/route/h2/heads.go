@@ -32,6 +32,7 @@ func (q *requests) block(h header, rest []byte) (more bool, err error) {
 		return false, q.nonsense(http2.ErrCodeFrameSize)
 	case s != nil:
 		q.trailers(s, h, rest[:n])
+		q.ease()
 	case h.stream%2 == 0 || h.stream <= last:
 		return false, q.strange(h, n)
 	case full && !rewritten:
@@ -41,8 +42,16 @@ func (q *requests) block(h header, rest []byte) (more bool, err error) {
 		q.refuse(h.stream, late)
 	default:
 		q.assign(h, rest[:n], late)
+		q.ease()
 	}
 	return false, nil
+}
+
+// ease waits while the original takes no more heads: a few bytes of the client's can make a long one.
+func (q *requests) ease() {
+	if q.toOriginal.waiting() > maxWaiting {
+		_ = q.toOriginal.write(nil, false) // its reader learns why it fails
+	}
 }
 
 func code(err error) http2.ErrCode {

@@ -30,7 +30,7 @@ func (r *Relay) weigh(s *stream) {
 
 // lockedWeigh does so if it is time.
 func (r *Relay) lockedWeigh(s *stream) {
-	if t := s.theft; t != nil && t.held != nil && (s.asked || len(t.up.buf) > maxKept) {
+	if t := s.theft; t != nil && t.held != nil && (s.asked || len(t.up.buf) > maxKept || r.kept > maxStuck) {
 		r.lockedJudge(s)
 	}
 }
@@ -56,9 +56,7 @@ func (r *Relay) lockedJudge(s *stream) {
 	}
 	r.lockedStolen(t.paid)
 	r.stuck += t.up.unsent()
-	if len(t.up.buf) > maxKept {
-		t.release()
-	}
+	r.lockedKeep(t, 0)
 	r.lockedSend(s)
 	r.lockedRepay()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -23,6 +24,7 @@ type local struct {
 	control []byte // frames to be written before any other
 	ready   []*stream
 	spare   []*stream
+	stale   int                // of ready, that have gone
 	blocked []*stream          // that wait for window
 	streams map[uint32]*stream // that it was told of
 	load    int                // streams that it has, or will
@@ -123,6 +125,20 @@ func (l *local) gather(b []byte) []byte {
 	return b
 }
 
+// lockedForget notes that a stream has gone that may be in the list. A client can open and reset more of them than a local process
+// takes.
+func (l *local) lockedForget(t *theft) {
+	const few = 64
+	if !t.listed {
+		return
+	}
+	t.listed = false
+	if l.stale++; l.stale > few && l.stale > len(l.ready)/2 {
+		l.ready = slices.DeleteFunc(l.ready, func(s *stream) bool { return s.theft == nil || s.theft.local != l })
+		l.stale = 0
+	}
+}
+
 // lockedGather appends what is to be written, a frame of each stream in turn.
 func (l *local) lockedGather(b []byte) []byte {
 	if l.news {
@@ -133,6 +149,7 @@ func (l *local) lockedGather(b []byte) []byte {
 	l.control = l.control[:0]
 	for len(l.ready) > 0 && len(b) < batch {
 		turn := l.ready
+		l.stale = 0
 		l.ready = l.spare[:0]
 		for i, s := range turn {
 			if len(b) >= batch {
@@ -181,7 +198,7 @@ func (l *local) lockedNext(b []byte, s *stream) []byte {
 		l.lockedReady(s)
 	case p.unsent() > 0 && p.sink > 0 && !p.waits:
 		p.waits = true
-		l.blocked = append(l.blocked, s)
+		l.blocked = append(l.lockedCurrent(l.blocked, l.load), s)
 	}
 	l.lockedGrant(s)
 	return b
@@ -411,7 +428,7 @@ func (l *local) lockedGoesAway(last uint32) {
 			l.lockedFail(s, errLeft, true)
 		}
 	}
-	for _, s := range l.ready {
+	for _, s := range slices.Clone(l.ready) {
 		if s.theft != nil && s.theft.local == l && !s.theft.started {
 			l.lockedFail(s, errLeft, true)
 		}

@@ -38,6 +38,7 @@ type books struct {
 	code      bytes.Buffer // of encoder
 	stolen    int          // open streams that are
 	stuck     int          // bytes that wait for local processes
+	kept      int          // and bytes for asking somebody else
 	heardOf   speakers     // since the client's last ping
 	locals    []*local
 	waiting   []*stream // stolen ones whose answers wait for the client's window
@@ -115,6 +116,8 @@ func (b *books) lockedRemove(s *stream) {
 	}
 	if s.theft != nil {
 		b.stolen--
+		b.kept -= s.theft.kept
+		s.theft.kept = 0
 	}
 }
 

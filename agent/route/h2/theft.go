@@ -39,6 +39,7 @@ type theft struct {
 	own   bool        // of which nothing was given back to the client
 	wants bool        // it is to pass when the original takes that much
 	pads  int         // how much of all that it has sent is padding
+	kept  int         // how much of it is here
 
 	up, down pipe
 }
@@ -156,6 +157,8 @@ func (q *requests) stolenData(s *stream, part []byte) {
 		return
 	case t.held != nil, t.wants:
 		t.up.buf = append(t.up.buf, part...)
+		t.kept += len(part)
+		q.kept += len(part)
 		q.lockedWeigh(s)
 		return
 	}
@@ -164,15 +167,25 @@ func (q *requests) stolenData(s *stream, part []byte) {
 	}
 	t.up.buf = append(t.up.buf, part...)
 	q.stuck += len(part)
-	if t.whole && len(t.up.buf) > maxKept {
-		t.release()
+	if t.whole {
+		q.lockedKeep(t, len(part))
 	}
 	q.lockedReady(s)
 }
 
-// release gives up asking anybody else.
-func (t *theft) release() {
-	t.whole = false
+// lockedKeep keeps n bytes more for asking somebody else, if that is not too much.
+func (r *Relay) lockedKeep(t *theft, n int) {
+	t.kept += n
+	r.kept += n
+	if t.kept > maxKept || r.kept > maxStuck {
+		r.lockedRelease(t)
+	}
+}
+
+// lockedRelease gives up asking anybody else.
+func (r *Relay) lockedRelease(t *theft) {
+	r.kept -= t.kept
+	t.kept, t.whole = 0, false
 	if t.started {
 		t.fields = nil
 	}
@@ -264,6 +277,7 @@ func (r *Relay) lockedLeave(s *stream, code http2.ErrCode) {
 	l.owed += t.down.unsent()
 	l.load--
 	t.local = nil
+	l.lockedForget(t)
 	if t.started {
 		delete(l.streams, s.at)
 		if !t.up.ended || !s.answered {
@@ -371,6 +385,7 @@ func (r *Relay) lockedPasses(s *stream) bool {
 	}
 	s.theft = nil
 	r.stolen--
+	r.kept -= t.kept
 	r.lockedNumber(s)
 	r.lockedSendHead(s, t.fields, t.alone, nil)
 	if ends := s.asked && !t.alone && t.up.trailers == nil; n > 0 || ends {
