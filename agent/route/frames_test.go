@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -442,4 +443,66 @@ func TestClientThatDoesNotReadCostsLittle(t *testing.T) {
 		t.Errorf("%d MiB more", (after-before)>>20)
 	}
 	_ = k.conn.Close()
+}
+
+// mustMany serves many streams on each connection, whose answers wait until all have come.
+func mustMany(tb testing.TB, name string, streams int, all *sync.WaitGroup) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := &http.Server{Protocols: &http.Protocols{}, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streams}}
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		all.Done()
+		all.Wait()
+		w.Header().Set("x-name", name)
+	})
+	server.Protocols.SetUnencryptedHTTP2(true)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) })
+	tb.Cleanup(func() {
+		_ = server.Close()
+		serving.Wait()
+	})
+	return l.Addr().String()
+}
+
+func TestTenThousandStreamsAtOnce(t *testing.T) {
+	const streams = 10_000
+	var all sync.WaitGroup
+	all.Add(streams)
+	s := mustStage(t, mustMany(t, "original", streams, &all), 0)
+	s.claim("me", mine, mustMany(t, "local", streams, &all))
+	k := mustTalk(t, s.addr)
+	k.until(func(f http2.Frame) bool { _, ok := f.(*http2.SettingsFrame); return ok })
+	go func() {
+		for i := range uint32(streams) {
+			user := ""
+			if i%2 == 1 {
+				user = "me"
+			}
+			k.ask(2*i+1, "GET", "/", user, true)
+		}
+	}()
+	got := map[string]int{}
+	k.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	for range streams {
+		f := k.until(func(f http2.Frame) bool {
+			_, ok := f.(*http2.MetaHeadersFrame)
+			return ok || goAway(f) || f.Header().Type == http2.FrameRSTStream
+		})
+		m, ok := f.(*http2.MetaHeadersFrame)
+		if !ok {
+			t.Fatalf("got %v", f)
+		}
+		for _, field := range m.RegularFields() {
+			if field.Name == "x-name" {
+				got[field.Value]++
+			}
+		}
+	}
+	if got["original"] != streams/2 || got["local"] != streams/2 {
+		t.Errorf("answered by %v", got)
+	}
 }
