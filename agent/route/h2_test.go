@@ -3,12 +3,14 @@ package route
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"syscall"
@@ -428,4 +430,45 @@ func FuzzFramesAreAnsweredByTheRightOne(f *testing.F) {
 		}
 		asking.Wait()
 	})
+}
+
+func TestFramesInTLSPassAndAreStolen(t *testing.T) {
+	original := httptest.NewUnstartedServer(naming("original"))
+	original.EnableHTTP2 = true
+	original.StartTLS()
+	t.Cleanup(original.Close)
+	config := original.TLS.Clone()
+	config.NextProtos = []string{"h2"}
+	s := mustStage(t, "", 0)
+	s.claim("me", mine, mustHTTP2(t, naming("local")))
+	addr := mustListen(t, func(ctx context.Context, conn net.Conn) {
+		client := tls.Server(conn, config)
+		if err := client.HandshakeContext(ctx); err != nil {
+			t.Error(err)
+			return
+		}
+		s.proxy.ServeWith(ctx, client, s.port, func(ctx context.Context) (net.Conn, error) {
+			d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}}
+			return d.DialContext(ctx, "tcp", original.Listener.Addr().String())
+		})
+	})
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxConnsPerHost: 1}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, Timeout: patience}
+	body := strings.Repeat("x", 300_000)
+	for range 3 {
+		for user, name := range map[string]string{"": "original", "me": "local"} {
+			r, _ := http.NewRequest("POST", "https://"+addr+"/", strings.NewReader(body))
+			r.Header.Set("X-User", user)
+			response, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			if want := name + " POST / " + user + " " + body; string(got) != want || response.ProtoMajor != 2 {
+				t.Fatalf("got %.80q in HTTP/%d", got, response.ProtoMajor)
+			}
+		}
+	}
 }

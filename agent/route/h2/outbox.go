@@ -39,12 +39,11 @@ func (o *outbox) write(b []byte, inside bool) error { return o.writeThen(b, insi
 func (o *outbox) writeThen(b []byte, inside bool, news func()) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	goesOn := o.inside
 	for o.busy {
 		o.change.Wait()
 	}
 	o.busy = true
-	if !goesOn {
+	if !o.inside { // else b goes on, or is nothing
 		o.lockedFlush()
 	}
 	if news != nil {

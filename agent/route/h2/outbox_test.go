@@ -40,7 +40,9 @@ func TestWhatIsAddedWaitsForTheBorder(t *testing.T) {
 	write("[half", true)
 	<-g.begun
 	o.add(add("(added)"))
+	write("", false) // waits, for what was added
 	g.let <- struct{}{}
+	<-done
 	<-done
 	write(" whole]", false)
 	step() // the rest
