@@ -1,6 +1,3 @@
-// Package h2 relays the frames of one HTTP/2 connection between a client, the original and the local processes of sessions,
-// stream by stream. It never changes what passes while nothing was stolen on the connection, nor answers for an original that
-// can be reached.
 package h2
 
 import (
