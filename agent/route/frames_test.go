@@ -506,3 +506,53 @@ func TestTenThousandStreamsAtOnce(t *testing.T) {
 		t.Errorf("answered by %v", got)
 	}
 }
+
+func TestOriginalWithSmallWindowsLeavesThoseOfSessionsAlone(t *testing.T) {
+	for _, window := range []uint32{0, 1, 1 << 10, 1 << 20, 1 << 30} {
+		let := make(chan struct{})
+		s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+			k := newTalker(t, conn)
+			_, _ = io.ReadFull(conn, make([]byte, len(h2.Preface)))
+			<-let
+			_ = k.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			_ = k.WriteSettingsAck()
+			for _, err := k.ReadFrame(); err == nil; _, err = k.ReadFrame() {
+			}
+		}), 0)
+		came := make(chan struct{})
+		s.claim("me", mine, mustHTTP2(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadFull(r.Body, make([]byte, 50_000))
+			close(came)
+			_, _ = io.Copy(io.Discard, r.Body)
+		}))
+		k := mustTalk(t, s.addr)
+		k.ask(1, "POST", "/", "me", false)
+		sent, credit := 0, 1<<16-1
+		send := func() {
+			for n := min(credit, 1<<14); n > 0 && sent < 500_000; n = min(credit, 1<<14) {
+				_ = k.WriteData(1, sent+n >= 500_000, make([]byte, n))
+				sent, credit = sent+n, credit-n
+			}
+		}
+		send() // by the window that everybody has at first
+		<-came
+		close(let)
+		k.until(func(f http2.Frame) bool {
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
+					credit += int(v) - (1<<16 - 1)
+				}
+			case *http2.WindowUpdateFrame:
+				if f.StreamID == 1 {
+					credit += int(f.Increment)
+				}
+			}
+			send()
+			return endOf(1)(f)
+		})
+		if sent < 500_000 {
+			t.Errorf("window %d: sent %d", window, sent)
+		}
+	}
+}

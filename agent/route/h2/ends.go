@@ -156,6 +156,7 @@ func (r *Relay) ServeOriginal(err error) error {
 func (r *Relay) endAnswers(err error) error {
 	if rest := r.original.Bytes(); len(rest) > 0 && !r.isRewritten() {
 		_ = r.toClient.write(rest, false)
+		r.original.Discard(len(rest))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

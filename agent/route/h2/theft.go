@@ -308,6 +308,7 @@ func (r *Relay) lockedRaiseRequests(delta, more int64) {
 	for _, s := range r.streams {
 		if s.theft != nil {
 			s.theft.up.credit += delta
+			r.lockedGrant(s)
 		} else if !s.asked {
 			r.lockedWiden(s, more)
 		}
