@@ -448,16 +448,21 @@ func TestClientThatDoesNotReadCostsLittle(t *testing.T) {
 // mustMany serves many streams on each connection, whose answers wait until all have come.
 func mustMany(tb testing.TB, name string, streams int, all *sync.WaitGroup) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	server := &http.Server{Protocols: &http.Protocols{}, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streams}}
-	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return mustSet(tb, http.HTTP2Config{MaxConcurrentStreams: streams}, func(w http.ResponseWriter, _ *http.Request) {
 		all.Done()
 		all.Wait()
 		w.Header().Set("x-name", name)
 	})
+}
+
+// mustSet serves HTTP/2 with these settings.
+func mustSet(tb testing.TB, config http.HTTP2Config, handler http.HandlerFunc) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := &http.Server{Protocols: &http.Protocols{}, HTTP2: &config, Handler: handler}
 	server.Protocols.SetUnencryptedHTTP2(true)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(l) })
@@ -520,8 +525,8 @@ func TestOriginalWithSmallWindowsLeavesThoseOfSessionsAlone(t *testing.T) {
 			}
 		}), 0)
 		came := make(chan struct{})
-		s.claim("me", mine, mustHTTP2(t, func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.ReadFull(r.Body, make([]byte, 50_000))
+		s.claim("me", mine, mustSet(t, http.HTTP2Config{MaxReceiveBufferPerStream: 1<<16 - 1}, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadFull(r.Body, make([]byte, 1<<16-1))
 			close(came)
 			_, _ = io.Copy(io.Discard, r.Body)
 		}))
