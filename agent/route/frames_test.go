@@ -561,3 +561,85 @@ func TestOriginalWithSmallWindowsLeavesThoseOfSessionsAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestFramesHoldAConnectionWhileOneAnswerIsAwaited(t *testing.T) {
+	let := make(chan struct{})
+	s := mustStage(t, mustHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			<-let
+		}
+	}), 0)
+	s.claim("me", mine, mustHTTP2(t, func(http.ResponseWriter, *http.Request) { <-let }))
+	held := func(want int) {
+		t.Helper()
+		long := patience // It returns early when it knows that nothing is held.
+		if want > 0 {
+			long = 50 * time.Millisecond
+		}
+		if got := s.proxy.Held(t.Context(), long); got != want {
+			t.Errorf("%d are held, want %d", got, want)
+		}
+	}
+	k := mustTalk(t, s.addr)
+	k.ask(1, "GET", "/", "", true)
+	k.until(endOf(1))
+	k.ask(3, "GET", "/", "me", true) // A session's own does not count.
+	held(0)
+	k.ask(5, "GET", "/wait", "", true)
+	k.ask(7, "GET", "/", "", true)
+	k.until(endOf(7))
+	held(1)
+	close(let)
+	k.until(endOf(5))
+	held(0)
+}
+
+func TestUpgradeToFramesIsFollowed(t *testing.T) {
+	const (
+		wish  = "GET /one HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAQAAAPo\r\n\r\n" // windows of 1000
+		grant = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+	)
+	s := mustStage(t, mustListen(t, func(_ context.Context, conn net.Conn) {
+		if !expect(t, conn, wish) {
+			return
+		}
+		_, _ = io.WriteString(conn, grant)
+		k := newTalker(t, conn)
+		_ = k.WriteSettings()
+		_ = k.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: k.block(":status", "200"), EndHeaders: true, EndStream: true})
+		if !expect(t, conn, h2.Preface) {
+			return
+		}
+		_ = k.WriteSettingsAck()
+		for f, err := k.ReadFrame(); err == nil; f, err = k.ReadFrame() {
+			if f.Header().Type == http2.FrameHeaders {
+				_ = k.WriteHeaders(http2.HeadersFrameParam{StreamID: f.Header().StreamID, BlockFragment: k.block(":status", "204"), EndHeaders: true, EndStream: true})
+			}
+		}
+	}), 0)
+	s.claim("me", mine, mustHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 3000)) }))
+	conn := mustDial(t, s.addr)
+	play(t, conn, step{wish, grant})
+	k := newTalker(t, conn)
+	_, _ = io.WriteString(conn, h2.Preface)
+	_ = k.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1000})
+	k.until(endOf(1))
+	k.ask(3, "GET", "/", "", true)
+	k.until(endOf(3))
+	k.ask(5, "GET", "/", "me", true)
+	sum := 0
+	k.until(func(f http2.Frame) bool {
+		if d, ok := f.(*http2.DataFrame); ok {
+			if sum += len(d.Data()); sum%1000 == 0 {
+				_ = k.WriteWindowUpdate(5, 1000)
+			}
+			if sum > 3000 {
+				t.Fatal("more than the window")
+			}
+		}
+		return endOf(5)(f)
+	})
+	if sum != 3000 {
+		t.Errorf("%d bytes", sum)
+	}
+}
