@@ -16,7 +16,8 @@ func (r *Relay) lockedStolen(n int) { r.up.owed += int64(n) }
 // lockedRepay gives back to the client what it sent to sessions, unless too much of it is stuck.
 func (r *Relay) lockedRepay() {
 	n := r.up.owed
-	if n < grantFrom || r.stuck > maxStuck {
+	credit := r.up.sink - n // of the client
+	if n == 0 || n < grantFrom && credit > grantFrom || r.stuck > maxStuck {
 		return
 	}
 	r.up.owed = 0
