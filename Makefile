@@ -30,10 +30,10 @@ interop: ## programs of others (h2spec, gRPC, nghttp2, curl, Node): the same dir
 	@test/packages interop
 	$(GO) -C test/interop test $(TEST_EXEC) -count 1 -timeout 8m ./...
 
-FUZZ     ?= agent/route:FuzzPassed agent/route:FuzzStolen agent/route:FuzzRequest agent/route:FuzzReply agent/route/h2:FuzzRelay
+FUZZ     ?= agent/route:FuzzPassed agent/route:FuzzStolen agent/route:FuzzHeld agent/route:FuzzRequest agent/route:FuzzReply agent/route/h2:FuzzRelay agent/route:FuzzFramesAreAnsweredByTheRightOne
 FUZZTIME ?= 1m
 fuzz: ## the router for FUZZTIME (1m) each: HTTP/1 against its own promises and net/http, HTTP/2
-	@for one in $(FUZZ); do $(GO) test -run '^$$' -fuzz "^$${one#*:}$$" -fuzztime $(FUZZTIME) ./$${one%:*} || exit 1; done
+	@for one in $(FUZZ); do $(GO) test -run '^$$' -fuzz "^$${one#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$${one%:*} || exit 1; done
 
 lint: ## go vet, golangci-lint, clang-format, and nothing left to generate by hand
 	@test/packages lint
