@@ -34,6 +34,9 @@ const execExample = `  # requests with the header 'x-user: me' to any replica re
   magpie exec --target netns/shop --steal --http-header-filter 'x-user: me' \
       --http-path-filter '^/debug/' --http-filter-any -v -- ./my-shop
 
+  # gRPC calls with the metadata 'x-user: me'; connections that clients have kept open are closed, so that they open new ones
+  magpie exec --target deploy/ems --steal --http-header-filter 'x-user: me' --flush -- ./ems
+
   # all requests of mine but health checks; one variable replaced, secrets left out
   magpie exec --target deploy/ems --steal --http-header-filter 'x-user: me' --http-path-filter '!^/healthz$' \
       --env LOG_LEVEL=debug --env-exclude '*_SECRET' -- ./ems`
@@ -100,7 +103,7 @@ func newExec(kubectl *cluster.Flags, stderr io.Writer) *cobra.Command {
 	x.aim.complete(cmd, kubectl)
 	flags.BoolVar(&x.steal, "steal", false, "take the requests; the original does not get them")
 	x.filters.register(flags)
-	flags.StringVar(&x.local, "local-protocol", localProtocols[0], "what the command speaks: the `same` as the client, h1 or h2c (HTTP/1.1 or HTTP/2, not encrypted), or tls")
+	flags.StringVar(&x.local, "local-protocol", localProtocols[0], "the `protocol` that the command speaks: the same as the client, h1 or h2c (HTTP/1.1 or HTTP/2, not encrypted), or tls")
 	_ = cmd.RegisterFlagCompletionFunc("local-protocol", cobra.FixedCompletions(localProtocols, cobra.ShellCompDirectiveNoFileComp))
 	flags.BoolVar(&x.flush, "flush", false, "close connections that were open before the session, one by one, each when nothing goes over it: clients open new ones")
 	x.env.register(flags)
