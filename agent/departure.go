@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"syscall"
 	"time"
 
@@ -38,7 +37,7 @@ func (a *Agent) stay(ctx context.Context, l Listener, steered <-chan error) (lef
 		case err := <-steered:
 			return false, err
 		case <-gone:
-			return false, fmt.Errorf("%s is gone", a.cfg.Target)
+			return false, &wire.Error{Cause: a.cfg.Target + " is gone", Advice: "is something restarting it? start again when it is there"}
 		case <-a.last:
 			a.seeOff()
 			return true, nil

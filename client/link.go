@@ -71,11 +71,17 @@ func greet(life context.Context, r *replica, pipe io.ReadWriteCloser, hello *wir
 	return l, err
 }
 
-// explain puts the reason of a broken carrier in the place of what came of it.
+// explain puts the reason of a broken carrier, or the agent's last word, in the place of what came of it.
 func (l *link) explain(err error) error {
 	var bye *farewell
 	if errors.As(err, &bye) {
 		return err
+	}
+	l.mu.Lock()
+	said := l.farewell
+	l.mu.Unlock()
+	if said != nil {
+		return said
 	}
 	if broken := l.carrier.Err(); broken != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return broken

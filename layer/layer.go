@@ -24,6 +24,10 @@ type Config struct {
 
 	Stdin, Stdout, Stderr *os.File // nil: /dev/null
 
+	// Signals are what the user signals to us (see Signals), caught by who calls Run: so that none is lost between his care
+	// and ours. Nil: Run catches them itself.
+	Signals <-chan os.Signal
+
 	Logger *slog.Logger // nil: nothing is logged
 }
 

@@ -145,8 +145,9 @@ func TestTerminalBelongsToTheProgram(t *testing.T) {
 	sv := supervision{Args: python.command(t, `
 import os, sys
 print("terminal", os.isatty(0), os.isatty(1), os.isatty(2), os.tcgetpgrp(0) == os.getpgrp(), os.get_terminal_size().columns)
-print("you said", sys.stdin.readline().strip(), flush=True)
+line = sys.stdin.readline().strip()
 try:
+    print("you said", line, flush=True)
     sys.stdin.readline()
 except KeyboardInterrupt:
     print("interrupted")

@@ -26,6 +26,9 @@ const (
 	// killGrace is how long the process has to end by itself when the session ends before it.
 	killGrace = 2 * time.Second
 
+	// catchUpGrace is far more than a signal to ourselves takes.
+	catchUpGrace = time.Second
+
 	// flushGrace is how long what the process has sent may take to go out after its end. The kernel would go on longer,
 	// but the developer waits for a prompt.
 	flushGrace = 5 * time.Second
@@ -45,37 +48,54 @@ func Run(ctx context.Context, cfg Config, pod Pod) (exit int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	signals, stop := catchSignals()
-	defer stop()
+	signals := cfg.Signals
+	if signals == nil {
+		caught, stop := catchSignals()
+		defer stop()
+		signals = caught
+	}
 	s, err := newSupervisor(ctx, cfg, pod)
 	if err != nil {
 		return 0, err
 	}
 	defer s.close()
 	p, err := unotify.Start(unotify.Command{Path: path, Args: cfg.Args, Env: cfg.Env, Dir: cfg.Dir,
-		Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr}, s.allRules())
+		Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Early: func() syscall.Signal { return waiting(signals) }}, s.allRules())
 	var killed *unotify.SignalError
 	if errors.As(err, &killed) {
 		return 128 + int(killed.Signal), nil
 	}
-	early := waiting(signals)
 	if err != nil {
 		return 0, err
 	}
 	defer p.Close()
-	if early != 0 {
-		_ = p.Signal(early) // there was no process yet that the terminal could have sent it to
-	}
 	return s.run(ctx, p, signals)
 }
 
-// waiting returns a signal that came already, 0 if none did.
+// waiting returns a signal that was sent to us before now, 0 if none was.
 func waiting(signals <-chan os.Signal) syscall.Signal {
+	catchUp()
 	select {
 	case sig := <-signals:
 		return sig.(syscall.Signal)
 	default:
 		return 0
+	}
+}
+
+// catchUp returns when what was sent to us before is in the channels of those who wait for it: on a busy machine that takes a
+// while. Of signals that wait, the kernel delivers the one with the lowest number first (signal(7)), and Go does likewise; so a
+// signal of our own with a high number comes last.
+func catchUp() {
+	last := make(chan os.Signal, 1)
+	signal.Notify(last, unix.SIGWINCH)
+	defer signal.Stop(last)
+	if unix.Kill(os.Getpid(), unix.SIGWINCH) != nil {
+		return
+	}
+	select {
+	case <-last:
+	case <-time.After(catchUpGrace):
 	}
 }
 
@@ -229,11 +249,16 @@ func (s *session) flush() {
 	}
 }
 
+// Signals are those that Run wants to know of.
+func Signals() []os.Signal {
+	return []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2}
+}
+
 // catchSignals keeps us alive when the terminal signals the whole process group. It catches and does not ignore, because
 // what is ignored stays ignored in the process; and it leaves alone what was ignored before us (nohup).
 func catchSignals() (<-chan os.Signal, func()) {
 	ch := make(chan os.Signal, 16)
-	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2} {
+	for _, sig := range Signals() {
 		if !signal.Ignored(sig) {
 			signal.Notify(ch, sig)
 		}

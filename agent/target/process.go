@@ -63,9 +63,10 @@ func (p *process) alive() bool {
 
 var errDied = &Error{"it ended just now", unix.ESRCH, "is something restarting it? netns/NAME stays when a process ends"}
 
-// orDead replaces err, which may be nil, when the process ended meanwhile: that is the reason then.
+// orDead replaces err, which may be nil, when the process ended meanwhile: that is the reason then. A process that is ending has no
+// memory any more a moment before it counts as dead.
 func (p *process) orDead(err error) error {
-	if !p.alive() {
+	if !p.alive() || errors.Is(err, unix.ESRCH) {
 		return errDied
 	}
 	return err

@@ -134,7 +134,7 @@ func (x *execution) run(cmd *cobra.Command, args []string) error {
 	if err := lookUp(args[0]); err != nil {
 		return err
 	}
-	attaching, calm, release := untilSignal(ctx)
+	attaching, signals, calm, release := untilSignal(ctx)
 	defer release()
 	steps := newSteps(x.stderr)
 	cfg.Step = steps.done
@@ -156,7 +156,7 @@ func (x *execution) run(cmd *cobra.Command, args []string) error {
 	}
 	return x.supervise(ctx, session, steps, wish, layer.Config{
 		Args: args, Env: env, Files: files,
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: x.logger(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals, Logger: x.logger(),
 	})
 }
 

@@ -23,6 +23,10 @@ type Command struct {
 	Env  []string // exactly what the program gets
 	Dir  string   // empty: ours
 
+	// Early is asked once there is a process that signals to our group reach, and before it becomes the program: it returns
+	// a signal that came before, which the process is sent then, or 0. Nil is fine.
+	Early func() syscall.Signal
+
 	// Its descriptors 0 to 2; nil: /dev/null. Others that we were started with it inherits.
 	Stdin, Stdout, Stderr *os.File
 }
@@ -96,6 +100,11 @@ func Start(cmd Command, rules []Rule) (_ *Process, err error) {
 	}
 	if err := p.meet(launch[0]); err != nil {
 		return nil, err
+	}
+	if cmd.Early != nil {
+		if sig := cmd.Early(); sig != 0 {
+			_ = p.Signal(sig) // release learns of its end
+		}
 	}
 	if err := p.release(launch[0], cmd.Path); err != nil {
 		return nil, err
