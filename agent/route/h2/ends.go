@@ -155,7 +155,7 @@ func (r *Relay) ServeOriginal(err error) error {
 // endAnswers is called when nothing more comes from the original.
 func (r *Relay) endAnswers(err error) error {
 	if rest := r.original.Bytes(); len(rest) > 0 && !r.isRewritten() {
-		_ = r.toClient.write(rest, false)
+		_ = r.toClient.write(rest, true) // nothing may follow half a frame
 		r.original.Discard(len(rest))
 	}
 	r.mu.Lock()
