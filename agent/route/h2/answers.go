@@ -14,10 +14,11 @@ type answers struct {
 	b         []byte
 	sent, pos int // b[sent:pos] is for the client
 
-	left  int     // of the frame under way
-	lose  bool    // nobody has it
-	inner bool    // a header block is under way
-	done  *stream // whose answer ends with the frame, or the block
+	left   int     // of the frame under way
+	lose   bool    // nobody has it
+	inner  bool    // a header block is under way
+	adrift bool    // raw bytes were handed on
+	done   *stream // whose answer ends with the frame, or the block
 
 	// What holds once all this was written.
 	ends  []ending
@@ -74,10 +75,12 @@ func (a *answers) hear() error {
 			break
 		}
 	}
-	if a.raw.Load() {
-		a.pos = len(a.b)
-	}
 	err := a.handOn()
+	if a.raw.Load() && err == nil {
+		// Where frames end is not looked at any more, so nothing may come between bytes from here on.
+		a.pos, a.adrift = len(a.b), true
+		err = a.handOn()
+	}
 	a.original.Discard(a.pos)
 	if len(a.ends) > 0 || a.acked > 0 {
 		a.settle()
@@ -134,7 +137,7 @@ func (a *answers) handOn() error {
 	if a.sent == a.pos {
 		return nil
 	}
-	err := a.toClient.writeThen(a.b[a.sent:a.pos], a.left > 0 && !a.lose || a.inner, a.news)
+	err := a.toClient.writeThen(a.b[a.sent:a.pos], a.left > 0 && !a.lose || a.inner || a.adrift, a.news)
 	a.sent, a.named, a.table = a.pos, false, -1
 	return err
 }
