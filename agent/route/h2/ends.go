@@ -32,6 +32,7 @@ type ends struct {
 	ending   bool   // the client is being shown the end
 	shown    bool   // it was
 	aborted  bool
+	closed   bool // shut waits for what is under way, and nothing more begins
 	timer    *time.Timer
 
 	over   chan struct{} // closed when nothing more happens
@@ -168,7 +169,7 @@ func (r *Relay) endAnswers(err error) error {
 		r.cause = err
 	}
 	if r.stolen > 0 && r.toClient.isInside() {
-		r.work.Go(r.abort) // in the middle of a frame, nobody else can speak any more
+		r.lockedGo(r.abort) // in the middle of a frame, nobody else can speak any more
 	} else if r.stolen > 0 {
 		r.lockedSurvive()
 	}
@@ -233,14 +234,14 @@ func (r *Relay) lockedOver() {
 	case r.aborted || r.ending:
 	case r.leaving == left && r.stolen == 0 && r.cause != nil:
 		r.ending = true
-		r.work.Go(r.abort)
+		r.lockedGo(r.abort)
 	case r.leaving == left && r.stolen == 0:
 		r.ending = true
-		r.work.Go(func() { r.show(nil, windingUp) })
+		r.lockedGo(func() { r.show(nil, windingUp) })
 	case r.retiring && len(r.streams) == 0:
 		r.ending, r.deaf = true, true
 		words := appendGoAway(nil, r.last, http2.ErrCodeNo, "")
-		r.work.Go(func() { r.show(words, lingering) })
+		r.lockedGo(func() { r.show(words, lingering) })
 	}
 }
 
@@ -309,6 +310,7 @@ func (r *Relay) shut() {
 	for _, l := range r.locals {
 		l.lockedKill(errOver)
 	}
+	r.closed = true
 	r.change.Broadcast()
 	r.mu.Unlock()
 	_ = r.client.Close()
@@ -317,6 +319,13 @@ func (r *Relay) shut() {
 	r.toOriginal.close()
 	r.work.Wait()
 	r.tell()
+}
+
+// lockedGo has something done that shut waits for. Once that waits there is nothing left to do: the original's reader may end later still.
+func (r *Relay) lockedGo(f func()) {
+	if !r.closed {
+		r.work.Go(f)
+	}
 }
 
 func (r *Relay) isDeaf() bool {

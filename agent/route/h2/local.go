@@ -64,7 +64,7 @@ func (r *Relay) lockedLocal(whom Local) *local {
 	r.locals = append(r.locals, l)
 	var ctx context.Context
 	ctx, l.cancel = context.WithCancel(context.Background())
-	r.work.Go(func() { l.write(ctx) })
+	r.lockedGo(func() { l.write(ctx) })
 	return l
 }
 
@@ -279,6 +279,6 @@ func (l *local) lockedKill(err error) {
 	l.cancel()
 	l.wake.Broadcast()
 	if l.conn != nil {
-		l.work.Go(func() { _ = l.conn.Close() })
+		l.lockedGo(func() { _ = l.conn.Close() })
 	}
 }
