@@ -39,7 +39,7 @@ func mustNginx(tb testing.TB) string {
 		program = "/usr/sbin/nginx" // not in everybody's path
 	}
 	if _, err := os.Stat(program); err != nil {
-		tb.Skip("nginx is not installed")
+		skip(tb, "nginx is not installed")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -94,10 +94,19 @@ const server = http.createServer((req, res) => {
 server.listen(0, '127.0.0.1', () => console.log('listens at ' + server.address().port));
 `
 
+// skip skips a test for want of a program, or fails it when MAGPIE_NO_SKIP=1.
+func skip(tb testing.TB, why string) {
+	tb.Helper()
+	if os.Getenv("MAGPIE_NO_SKIP") == "1" {
+		tb.Fatal(why)
+	}
+	tb.Skip(why)
+}
+
 func mustNode(tb testing.TB) string {
 	tb.Helper()
 	if _, err := exec.LookPath("node"); err != nil {
-		tb.Skip("node is not installed")
+		skip(tb, "node is not installed")
 	}
 	line := testrun.Start(tb, exec.Command("node", "-e", nodeServer), nil).WaitFor(tb, "listens at ")
 	return "127.0.0.1:" + strings.TrimPrefix(line, "listens at ")

@@ -155,7 +155,7 @@ func FuzzRelay(f *testing.F) {
 	f.Add(client[:len(client)/2], original[:len(original)/2], local[:len(local)/2], uint8(9), false)
 	f.Fuzz(func(t *testing.T, client, original []byte, local string, step uint8, refuses bool) {
 		if len(client)+len(original)+len(local) > 1<<20 {
-			t.Skip()
+			return
 		}
 		relayOnce(t, client, original, local, max(1, int(step)*64), refuses)
 	})
