@@ -207,12 +207,11 @@ func (c *conn) greets(p *party) bool {
 
 // chooseFrames asks the claims in their order, as choose does.
 func (c *conn) chooseFrames(r *filters.Request, final bool) (whom h2.Local, undecided bool) {
-	const kubelet = "kube-probe/"
 	var coding []byte
 	for _, f := range r.Fields {
 		switch string(f.Name) {
 		case "user-agent":
-			if strings.HasPrefix(strings.ToLower(string(f.Value)), kubelet) {
+			if probes(f.Value) {
 				return nil, false
 			}
 		case "content-encoding":

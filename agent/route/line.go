@@ -132,8 +132,7 @@ func (f *framing) keep(name, value, padded []byte) string {
 		if fold(name, "connection") {
 			f.tokens(value)
 		} else if fold(name, "user-agent") {
-			const kubelet = "kube-probe/"
-			f.probe = f.probe || len(value) >= len(kubelet) && fold(value[:len(kubelet)], kubelet)
+			f.probe = f.probe || probes(value)
 		}
 	case len("content-length"):
 		if fold(name, "content-length") {
@@ -145,6 +144,12 @@ func (f *framing) keep(name, value, padded []byte) string {
 		}
 	}
 	return ""
+}
+
+// probes reports whether the User-Agent is the kubelet's when it probes.
+func probes(agent []byte) bool {
+	const kubelet = "kube-probe/"
+	return len(agent) >= len(kubelet) && fold(agent[:len(kubelet)], kubelet)
 }
 
 func (f *framing) keepLength(value, padded []byte) string {
